@@ -1,0 +1,2 @@
+// Package mail is the language of the house: addresses, paths, envelopes, statuses and outcomes.
+package mail

@@ -1,0 +1,94 @@
+package mail
+
+import (
+	"fmt"
+	"strings"
+)
+
+// Status is an enhanced status code, class.subject.detail (RFC 3463). The zero
+// value says that none is known.
+type Status struct{ Class, Subject, Detail int }
+
+// ParseStatus reads "5.7.1" at the start of a reply's text; ok is false when
+// none stands there. Class is 2, 4 or 5, the others 0 to 999.
+func ParseStatus(s string) (status Status, rest string, ok bool) {
+	word, rest, _ := strings.Cut(s, " ")
+	n, err := fmt.Sscanf(word, "%1d.%3d.%3d", &status.Class, &status.Subject, &status.Detail)
+	if err != nil || n != 3 || status.String() != word {
+		return Status{}, s, false
+	}
+	if status.Class != 2 && status.Class != 4 && status.Class != 5 {
+		return Status{}, s, false
+	}
+	return status, rest, true
+}
+
+// String returns "5.7.1", or "" when no status is known.
+func (s Status) String() string {
+	if s.IsZero() {
+		return ""
+	}
+	return fmt.Sprintf("%d.%d.%d", s.Class, s.Subject, s.Detail)
+}
+
+// IsZero reports whether no status is known.
+func (s Status) IsZero() bool { return s == Status{} }
+
+// MarshalText gives the text form to JSON and the like.
+func (s Status) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
+
+// UnmarshalText reads the text form; an empty text is "not known".
+func (s *Status) UnmarshalText(text []byte) error {
+	parsed, rest, ok := ParseStatus(string(text))
+	if len(text) > 0 && (!ok || rest != "") {
+		return fmt.Errorf("%q is not an enhanced status code", text)
+	}
+	*s = parsed
+	return nil
+}
+
+// Action is what an attempt did with a recipient, in the words of RFC 3464 §2.3.3.
+type Action string
+
+// The actions of an attempt.
+const (
+	Delivered Action = "delivered" // the next hop took responsibility
+	Deferred  Action = "delayed"   // to be tried again
+	Failed    Action = "failed"    // never to be tried again
+)
+
+// Scope says whose trouble an outcome is, so that one recipient's refusal does
+// not hold up a site and a site's trouble does not fail its recipients.
+type Scope string
+
+// The scopes of an outcome.
+const (
+	ScopeRecipient Scope = "recipient" // this forward-path only
+	ScopeMessage   Scope = "message"   // this content or reverse-path, for any recipient there
+	ScopeSite      Scope = "site"      // the destination, or our own side: says nothing about the message
+)
+
+// Outcome is what became of one recipient in one attempt. It is one value from
+// the wire to the console; empty fields are "not known".
+type Outcome struct {
+	Action     Action `json:"action"`
+	Scope      Scope  `json:"scope,omitempty"`
+	Code       int    `json:"code,omitempty"`       // SMTP reply code; 0 when no reply came
+	Status     Status `json:"status,omitzero"`      // RFC 3463
+	Diagnostic string `json:"diagnostic,omitempty"` // the reply's text, or the error, on one line, at most 1,000 octets
+	RemoteMTA  string `json:"remote_mta,omitempty"` // host name
+	RemoteAddr string `json:"remote_addr,omitempty"`
+	TLS        string `json:"tls,omitempty"` // "TLS1.3 TLS_AES_128_GCM_SHA256 verified"; empty: in clear
+}
+
+// Reply returns code, status and text as one line, as a postmaster expects to read it.
+func (o Outcome) Reply() string {
+	parts := make([]string, 0, 3)
+	if o.Code != 0 {
+		parts = append(parts, fmt.Sprint(o.Code))
+	}
+	if !o.Status.IsZero() {
+		parts = append(parts, o.Status.String())
+	}
+	return strings.Join(append(parts, o.Diagnostic), " ")
+}
