@@ -1,0 +1,80 @@
+package submission
+
+import (
+	"errors"
+	"fmt"
+
+	"mittente/internal/db"
+	"mittente/internal/id"
+)
+
+// Reason says why the gate refused. Each door has one table that turns a reason
+// into its own words.
+type Reason string
+
+// The reasons of a Rejection. Those from StorageFull on are temporary: the
+// same submission may pass later.
+const (
+	NotAuthorised   Reason = "not_authorised"   // the address is not among the user's senders
+	Pending         Reason = "pending"          // it is, but is not verified yet
+	FormVisitor     Reason = "form_visitor"     // the reverse-path is fine, the header From is foreign (S24)
+	Malformed       Reason = "malformed"        // From or Sender can't be relied upon, or the header can't be read
+	Loop            Reason = "loop"             // RFC 5321 §6.3: too many Received fields
+	StorageFull     Reason = "storage_full"     // no room on the disk
+	StorageDown     Reason = "storage_down"     // the database does not answer
+	CredentialSpent Reason = "credential_spent" // a one-time credential has had its message
+)
+
+// Place is where an address stood.
+type Place string
+
+// The places that are judged (requirement S20).
+const (
+	PlaceReversePath Place = "reverse-path"
+	PlaceFrom        Place = "from"
+	PlaceSender      Place = "sender"
+)
+
+// Rejection is a refusal by the gate. Nothing of the submission was kept.
+type Rejection struct {
+	Reason  Reason
+	User    string   // name of the SMTP+ user
+	Address string   // the address at fault, for people; empty when there is none
+	Place   Place    // where the address stood
+	Event   id.Event // the record of this refusal; zero for a temporary one
+	Cause   error    // what was wrong in detail; may be nil
+}
+
+// Error says what was refused and why; it is for logs, not for the client.
+func (r *Rejection) Error() string {
+	text := "submission refused: " + string(r.Reason)
+	if r.Address != "" {
+		text += fmt.Sprintf(": %s <%s>", r.Place, r.Address)
+	}
+	if r.Cause != nil {
+		text += ": " + r.Cause.Error()
+	}
+	return text
+}
+
+// Unwrap returns the cause.
+func (r *Rejection) Unwrap() error { return r.Cause }
+
+// Temporary reports whether the same submission may pass later.
+func (r *Rejection) Temporary() bool {
+	return r.Reason == StorageFull || r.Reason == StorageDown
+}
+
+// storageRejection translates what the database said; an error that is not the
+// database's is returned as it came.
+func storageRejection(user string, err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, db.ErrFull):
+		return &Rejection{Reason: StorageFull, User: user, Cause: err}
+	case errors.Is(err, db.ErrBusy), errors.Is(err, db.ErrUnavailable):
+		return &Rejection{Reason: StorageDown, User: user, Cause: err}
+	}
+	return err
+}
