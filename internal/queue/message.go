@@ -1,0 +1,66 @@
+package queue
+
+import (
+	"time"
+
+	"mittente/internal/id"
+	"mittente/internal/mail"
+)
+
+// Message is what the queue knows of one accepted message. Its content lies in
+// the spool; nothing of it changes after acceptance.
+type Message struct {
+	ID      id.Message
+	Account id.Account
+	List    id.List
+
+	UserName string // the SMTP+ user, as text: it outlives the user
+	From     mail.ReversePath
+	SMTPUTF8 bool          // RFC 6531
+	EightBit bool          // RFC 6152
+	Priority mail.Priority // of the user: the order in the queue
+
+	SigningDomain mail.Domain // empty: sent unsigned
+	HeaderFrom    string      // for people, as Subject and MessageID
+	Subject       string      // decoded, at most 255 runes
+	MessageID     string      // with its angle brackets
+
+	Size       int64    // octets of the content in the spool
+	BodyHash   [32]byte // SHA-256 of the body, relaxed (RFC 6376 §3.4.4)
+	HeaderSize int      // the first octets of the content, without the empty line
+	Content    id.Content
+	AcceptedAt time.Time
+}
+
+// Recipient is one forward-path of one message, with its state.
+type Recipient struct {
+	ID      id.Recipient
+	Message id.Message
+	Account id.Account
+	To      mail.ForwardPath
+
+	State     State
+	Lease     Lease        // who may settle it; zero unless leased
+	Due       time.Time    // of the next attempt; meaningless once settled
+	Attempts  int          // attempts that have an outcome
+	Last      mail.Outcome // of the last attempt; zero before the first
+	SettledAt time.Time    // zero while unsettled
+}
+
+// Lease is the right of one node to attempt and settle a recipient. It carries
+// no time: it lives as long as the node's heartbeat, and dies with the
+// generation, which every start of the node raises.
+type Lease struct {
+	Node       int64 // number of the node, from 1
+	Generation int64 // starts of that node, from 1
+}
+
+// IsZero reports whether nobody holds the lease.
+func (l Lease) IsZero() bool { return l == Lease{} }
+
+// Item is a recipient that is leased to this node, with what is needed to attempt it.
+type Item struct {
+	Message   *Message // shared by the items of one message; never written to
+	Recipient Recipient
+	Bytes     []byte // the content while it is still in memory; nil: read it from the spool
+}
