@@ -1,0 +1,167 @@
+package account
+
+import (
+	"context"
+	"crypto/rand"
+	"database/sql"
+	"errors"
+	"fmt"
+	"time"
+
+	"mittente/internal/db"
+	"mittente/internal/id"
+)
+
+const (
+	// OneTimeTTL is how long a one-time password can be used at most.
+	OneTimeTTL = time.Minute
+
+	oneTimeSlots = 4 // one-time passwords of a user that may wait at the same time
+)
+
+// credential is a password that is to be made.
+type credential struct {
+	length  int
+	oneTime bool
+	expires time.Time // zero: never
+}
+
+// SetPassword generates another password for a user (S9, S11). The old one is
+// refused from the commit on, in open sessions from their next MAIL on. The
+// password can't be read again afterwards.
+func (a *Accounts) SetPassword(tx *db.Tx, name string) (string, error) {
+	u, err := a.UserByName(tx, name)
+	if err != nil {
+		return "", err
+	}
+	if _, err := tx.Exec(sqlDeleteLasting, u.ID, false); err != nil {
+		return "", fmt.Errorf("remove password of %s: %w", name, err)
+	}
+	if _, err := tx.Exec(sqlPasswordAt, u.ID, db.Micros(now())); err != nil {
+		return "", fmt.Errorf("date password of %s: %w", name, err)
+	}
+	password, err := a.addCredential(tx, u, credential{length: passwordLength})
+	if err != nil {
+		return "", err
+	}
+	tx.OnCommit(func() { a.cache.drop(name) })
+	return password, nil
+}
+
+// OneTime generates a password for one test message, good for ttl (at most
+// OneTimeTTL) and for clients on loopback addresses. An inactive user may have
+// one: its refusal is what the test shows. ErrConflict when several wait for
+// their use already. The audit log is the caller's to write.
+func (a *Accounts) OneTime(tx *db.Tx, name string, ttl time.Duration) (string, error) {
+	if ttl <= 0 || ttl > OneTimeTTL {
+		return "", fmt.Errorf("%w life of a one-time password: %s: want at most %s", ErrInvalid, ttl, OneTimeTTL)
+	}
+	u, err := a.UserByName(tx, name)
+	if err != nil {
+		return "", err
+	}
+	at := now()
+	if _, err := tx.Exec(sqlDeleteOver, u.ID, true, db.Micros(at)); err != nil {
+		return "", fmt.Errorf("remove old one-time passwords of %s: %w", name, err)
+	}
+	var waiting int
+	if err := tx.Row(sqlCountOneTime, u.ID, true).Scan(&waiting); err != nil {
+		return "", fmt.Errorf("count one-time passwords of %s: %w", name, err)
+	}
+	if waiting >= oneTimeSlots {
+		return "", fmt.Errorf("%w: %d tests as %s are under way: try again in a minute", ErrConflict, waiting, name)
+	}
+	password, err := a.addCredential(tx, u, credential{length: oneTimeLength, oneTime: true, expires: at.Add(ttl)})
+	if err != nil {
+		return "", err
+	}
+	tx.OnCommit(func() { a.cache.drop(name) })
+	return password, nil
+}
+
+// Spend uses a one-time password up, in the transaction that accepts its
+// message; it does nothing for a lasting one. It returns *AuthError with Spent
+// when the password had its message or its time: the message must not be accepted.
+func (a *Accounts) Spend(tx *db.Tx, p Principal) error {
+	if !p.OneTime {
+		return nil
+	}
+	n, err := tx.Exec(sqlSpend, p.Credential, db.Micros(now()), true)
+	if err != nil {
+		return fmt.Errorf("spend one-time password of %s: %w", p.User.Name, err)
+	}
+	if n == 0 {
+		return refuse(p.User, Spent)
+	}
+	tx.OnCommit(func() { a.cache.drop(p.User.Name) })
+	return nil
+}
+
+// addCredential generates a password and stores what it can be checked against.
+func (a *Accounts) addCredential(tx *db.Tx, u User, c credential) (string, error) {
+	password := generatePassword(c.length)
+	var salt [saltSize]byte
+	_, _ = rand.Read(salt[:]) // never fails: the program ends when the system has no randomness
+	hash := hashPassword(salt, password)
+	if _, err := tx.Exec(sqlInsertCredential, fresh[id.Credential](id.New), u.Account, u.ID, salt[:], hash[:],
+		c.oneTime, db.Micros(now()), db.Micros(c.expires)); err != nil {
+		return "", fmt.Errorf("store password of %s: %w", u.Name, err)
+	}
+	return password, nil
+}
+
+// load reads a user with its passwords and keeps it in memory; nil when there
+// is no such user. It asks the same of the database whether there is or not.
+func (a *Accounts) load(ctx context.Context, name string) (*record, error) {
+	_, generation := a.cache.get(name)
+	var r *record
+	err := a.db.View(ctx, func(tx *db.Tx) error {
+		u, err := scanUser(tx.Row(sqlUserByName, name))
+		missing := errors.Is(err, sql.ErrNoRows)
+		if err != nil && !missing {
+			return err
+		}
+		verifiers, err := collect(scanVerifier)(tx.Rows(sqlCredentials, u.ID, db.Micros(now())))
+		if err != nil || missing {
+			return err
+		}
+		r = newRecord(u, verifiers)
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("load user: %w", err)
+	}
+	if r != nil {
+		a.cache.put(r, generation)
+	}
+	return r, nil
+}
+
+func newRecord(u User, verifiers []verifier) *record {
+	r := &record{user: u}
+	for _, v := range verifiers {
+		switch {
+		case !v.oneTime:
+			r.lasting = v
+		case len(r.oneTime) < oneTimeSlots:
+			r.oneTime = append(r.oneTime, v)
+		}
+	}
+	return r
+}
+
+func scanVerifier(row scanner) (verifier, error) {
+	var (
+		v          verifier
+		salt, hash []byte
+		expires    int64
+	)
+	if err := row.Scan(&v.credential, &salt, &hash, &expires, &v.oneTime); err != nil {
+		return verifier{}, err
+	}
+	if copy(v.salt[:], salt) != saltSize || copy(v.hash[:], hash) != hashSize {
+		return verifier{}, errors.New("a stored password verifier is damaged: regenerate the password")
+	}
+	v.expires = db.Time(expires)
+	return v, nil
+}

@@ -1,0 +1,66 @@
+package account
+
+import "mittente/internal/db"
+
+// Beginnings that statements share.
+const (
+	selectAccount = `SELECT id, number, name, created_at FROM account`
+	selectList    = `SELECT l.id, l.account_id, a.number, l.number, l.name, l.created_at
+		FROM list l JOIN account a ON a.id = l.account_id`
+	selectUser = `SELECT u.id, u.account_id, a.number, u.list_id, l.number, u.name, u.active, u.priority, u.note,
+			u.require_tls, u.created_at, u.password_at, u.last_used_at, u.removed_at
+		FROM smtp_user u JOIN account a ON a.id = u.account_id JOIN list l ON l.id = u.list_id`
+)
+
+// Accounts and lists.
+const (
+	sqlAccountByNumber db.SQL = selectAccount + ` WHERE number = $1`
+	sqlAccounts        db.SQL = selectAccount + ` ORDER BY number`
+	sqlAccountNamed    db.SQL = `SELECT COUNT(*) FROM account WHERE name = $1 AND number <> $2`
+	sqlNextAccount     db.SQL = `SELECT COALESCE(MAX(number), 0) + 1 FROM account`
+	sqlInsertAccount   db.SQL = `INSERT INTO account (id, number, name, created_at) VALUES ($1, $2, $3, $4)`
+	sqlRenameAccount   db.SQL = `UPDATE account SET name = $2 WHERE number = $1`
+
+	sqlListByNumber db.SQL = selectList + ` WHERE l.number = $1`
+	sqlLists        db.SQL = selectList + ` WHERE CAST($1 AS BIGINT) = 0 OR a.number = CAST($1 AS BIGINT) ORDER BY l.number`
+	sqlListNamed    db.SQL = `SELECT COUNT(*) FROM list WHERE account_id = $1 AND name = $2 AND number <> $3`
+	sqlNextList     db.SQL = `SELECT COALESCE(MAX(number), 0) + 1 FROM list`
+	sqlInsertList   db.SQL = `INSERT INTO list (id, account_id, number, name, created_at) VALUES ($1, $2, $3, $4, $5)`
+	sqlRenameList   db.SQL = `UPDATE list SET name = $2 WHERE number = $1`
+)
+
+// Users.
+const (
+	sqlUserByName db.SQL = selectUser + ` WHERE u.name = $1 AND u.removed_at = 0`
+	sqlUserByID   db.SQL = selectUser + ` WHERE u.id = $1`
+	sqlUsers      db.SQL = selectUser + `
+		WHERE (CAST($1 AS BIGINT) = 0 OR a.number = CAST($1 AS BIGINT))
+		  AND (CAST($2 AS BIGINT) = 0 OR l.number = CAST($2 AS BIGINT))
+		  AND (u.removed_at > 0) = CAST($3 AS BOOLEAN)
+		ORDER BY a.number, u.number`
+	sqlNextUser   db.SQL = `UPDATE account SET users_made = users_made + 1 WHERE id = $1 RETURNING users_made`
+	sqlInsertUser db.SQL = `INSERT INTO smtp_user
+			(id, account_id, list_id, number, name, active, priority, note, require_tls, created_at, password_at)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $10)`
+	sqlUpdateUser db.SQL = `UPDATE smtp_user SET list_id = $2, active = $3, priority = $4, note = $5, require_tls = $6 WHERE id = $1`
+	sqlRemoveUser db.SQL = `UPDATE smtp_user SET removed_at = $2 WHERE id = $1`
+	sqlUsedUser   db.SQL = `UPDATE smtp_user SET last_used_at = $2 WHERE id = $1 AND last_used_at < $2`
+)
+
+// Credentials.
+const (
+	// sqlCredentials has the lasting one and the one-time ones that are still good at $2.
+	sqlCredentials db.SQL = `SELECT id, salt, hash, expires_at, one_time FROM credential
+		WHERE user_id = $1 AND used_at = 0 AND (expires_at = 0 OR expires_at > $2) ORDER BY id DESC`
+	sqlInsertCredential db.SQL = `INSERT INTO credential (id, account_id, user_id, salt, hash, one_time, created_at, expires_at)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8)`
+	sqlDeleteCredentials db.SQL = `DELETE FROM credential WHERE user_id = $1`
+	sqlDeleteLasting     db.SQL = `DELETE FROM credential WHERE user_id = $1 AND one_time = $2`
+	sqlPasswordAt        db.SQL = `UPDATE smtp_user SET password_at = $2 WHERE id = $1`
+	sqlCountOneTime      db.SQL = `SELECT COUNT(*) FROM credential WHERE user_id = $1 AND one_time = $2`
+	sqlDeleteOver        db.SQL = `DELETE FROM credential WHERE user_id = $1 AND one_time = $2 AND (used_at > 0 OR expires_at <= $3)`
+	sqlSpend             db.SQL = `UPDATE credential SET used_at = $2
+		WHERE id = $1 AND one_time = $3 AND used_at = 0 AND expires_at > $2`
+	sqlDeleteExpired db.SQL = `DELETE FROM credential WHERE id IN
+		(SELECT id FROM credential WHERE expires_at > 0 AND expires_at <= $1 LIMIT 200)`
+)

@@ -1,0 +1,198 @@
+package account
+
+import (
+	"database/sql"
+	"errors"
+	"fmt"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+
+	"mittente/internal/db"
+	"mittente/internal/id"
+	"mittente/internal/mail"
+)
+
+const maxNote = 2000 // characters
+
+// NewUser is what one chooses of a new user; name and password are not chosen (S4).
+type NewUser struct {
+	List       int64         // number of the list
+	Active     bool          // takes a verified sender to be effective (S13)
+	Priority   mail.Priority // 0 is PriorityNormal
+	Note       string        // at most 2,000 characters
+	RequireTLS bool
+}
+
+// Edit is a change to a user; nil leaves a thing as it is. All but the name may
+// change (S5). Whether Active may be set is the caller's to check (S13).
+type Edit struct {
+	List       *int64 // another list of the same account
+	Active     *bool
+	Priority   *mail.Priority
+	Note       *string
+	RequireTLS *bool
+}
+
+// Filter chooses users; the zero value chooses all that are not removed.
+type Filter struct {
+	Account int64 // number; 0: any
+	List    int64 // number; 0: any
+	Removed bool  // the removed ones instead
+}
+
+// AddUser makes a user with a password, which can't be read again afterwards
+// (S10). The name is sACCOUNT_N with the next N of the account.
+func (a *Accounts) AddUser(tx *db.Tx, wanted NewUser) (User, string, error) {
+	list, err := a.List(tx, wanted.List)
+	if err != nil {
+		return User{}, "", err
+	}
+	u := User{
+		ID: fresh[id.User](id.New), Account: list.Account, AccountNumber: list.AccountNumber, List: list.ID, ListNumber: list.Number,
+		Active: wanted.Active, Priority: wanted.Priority, Note: wanted.Note, RequireTLS: wanted.RequireTLS, CreatedAt: now(),
+	}
+	if u.Priority == 0 {
+		u.Priority = mail.PriorityNormal
+	}
+	u.PasswordAt = u.CreatedAt
+	if err := u.validate(); err != nil {
+		return User{}, "", err
+	}
+	var number int64
+	if err := tx.Row(sqlNextUser, u.Account).Scan(&number); err != nil {
+		return User{}, "", fmt.Errorf("name user: %w", err)
+	}
+	u.Name = fmt.Sprintf("s%d_%d", u.AccountNumber, number)
+	if _, err := tx.Exec(sqlInsertUser, u.ID, u.Account, u.List, number, u.Name,
+		u.Active, int64(u.Priority), u.Note, u.RequireTLS, db.Micros(u.CreatedAt)); err != nil {
+		return User{}, "", fmt.Errorf("add user %s: %w", u.Name, err)
+	}
+	password, err := a.addCredential(tx, u, credential{length: passwordLength})
+	if err != nil {
+		return User{}, "", err
+	}
+	tx.OnCommit(func() { a.cache.drop(u.Name) })
+	return u, password, nil
+}
+
+// EditUser changes a user and returns it as it is now.
+func (a *Accounts) EditUser(tx *db.Tx, name string, change Edit) (User, error) {
+	u, err := a.UserByName(tx, name)
+	if err != nil {
+		return User{}, err
+	}
+	if err := a.move(tx, &u, change.List); err != nil {
+		return User{}, err
+	}
+	set(&u.Active, change.Active)
+	set(&u.Priority, change.Priority)
+	set(&u.Note, change.Note)
+	set(&u.RequireTLS, change.RequireTLS)
+	if err := u.validate(); err != nil {
+		return User{}, err
+	}
+	if _, err := tx.Exec(sqlUpdateUser, u.ID, u.List, u.Active, int64(u.Priority), u.Note, u.RequireTLS); err != nil {
+		return User{}, fmt.Errorf("edit user %s: %w", name, err)
+	}
+	tx.OnCommit(func() { a.cache.drop(name) })
+	return u, nil
+}
+
+// move puts u on another list of its account; its name carries the account's number.
+func (a *Accounts) move(tx *db.Tx, u *User, list *int64) error {
+	if list == nil {
+		return nil
+	}
+	l, err := a.List(tx, *list)
+	if err != nil {
+		return err
+	}
+	if l.Account != u.Account {
+		return fmt.Errorf("%w list %d: it belongs to account %d, and %s to account %d: make a new user there",
+			ErrInvalid, l.Number, l.AccountNumber, u.Name, u.AccountNumber)
+	}
+	u.List, u.ListNumber = l.ID, l.Number
+	return nil
+}
+
+// RemoveUser takes a user and its passwords away. Mail already accepted is
+// still delivered; the name stays in the history and is not used again (S6).
+func (a *Accounts) RemoveUser(tx *db.Tx, name string) error {
+	u, err := a.UserByName(tx, name)
+	if err != nil {
+		return err
+	}
+	if _, err := tx.Exec(sqlRemoveUser, u.ID, db.Micros(now())); err != nil {
+		return fmt.Errorf("remove user %s: %w", name, err)
+	}
+	if _, err := tx.Exec(sqlDeleteCredentials, u.ID); err != nil {
+		return fmt.Errorf("remove passwords of %s: %w", name, err)
+	}
+	tx.OnCommit(func() { a.cache.drop(name) })
+	return nil
+}
+
+// UserByName returns a user that is not removed, or ErrNotFound.
+func (a *Accounts) UserByName(tx *db.Tx, name string) (User, error) {
+	u, err := scanUser(tx.Row(sqlUserByName, name))
+	if errors.Is(err, sql.ErrNoRows) {
+		return User{}, fmt.Errorf("user %q %w: `user ls` shows all", shortName(name), ErrNotFound)
+	}
+	return u, err
+}
+
+// UserByID returns a user, removed or not, or ErrNotFound.
+func (a *Accounts) UserByID(tx *db.Tx, user id.User) (User, error) {
+	u, err := scanUser(tx.Row(sqlUserByID, user))
+	if errors.Is(err, sql.ErrNoRows) {
+		return User{}, fmt.Errorf("user %s %w", user, ErrNotFound)
+	}
+	return u, err
+}
+
+// Users returns the users that filter chooses, by account and N; ErrNotFound
+// when there is no such account or list.
+func (a *Accounts) Users(tx *db.Tx, filter Filter) ([]User, error) {
+	if filter.Account != 0 {
+		if _, err := a.Account(tx, filter.Account); err != nil {
+			return nil, err
+		}
+	}
+	if filter.List != 0 {
+		if _, err := a.List(tx, filter.List); err != nil {
+			return nil, err
+		}
+	}
+	return collect(scanUser)(tx.Rows(sqlUsers, filter.Account, filter.List, filter.Removed))
+}
+
+func (u User) validate() error {
+	if err := u.Priority.Validate(); err != nil {
+		return fmt.Errorf("%w %w", ErrInvalid, err)
+	}
+	if utf8.RuneCountInString(u.Note) > maxNote || !utf8.ValidString(u.Note) {
+		return fmt.Errorf("%w note: want at most %d characters", ErrInvalid, maxNote)
+	}
+	if strings.ContainsFunc(u.Note, func(r rune) bool { return unicode.IsControl(r) && !strings.ContainsRune("\t\r\n", r) }) {
+		return fmt.Errorf("%w note: it has control characters", ErrInvalid)
+	}
+	return nil
+}
+
+func scanUser(row scanner) (User, error) {
+	var (
+		u                            User
+		created, password, used, rem int64
+	)
+	err := row.Scan(&u.ID, &u.Account, &u.AccountNumber, &u.List, &u.ListNumber, &u.Name, &u.Active, &u.Priority, &u.Note,
+		&u.RequireTLS, &created, &password, &used, &rem)
+	u.CreatedAt, u.PasswordAt, u.LastUsedAt, u.RemovedAt = db.Time(created), db.Time(password), db.Time(used), db.Time(rem)
+	return u, err
+}
+
+func set[T any](field *T, value *T) {
+	if value != nil {
+		*field = *value
+	}
+}
