@@ -1,0 +1,152 @@
+package smtp
+
+import (
+	"errors"
+	"math"
+	"testing"
+
+	"mittente/internal/mail"
+)
+
+func TestParseMail(t *testing.T) {
+	for _, tt := range []struct {
+		args, from string
+		want       Mail
+	}{
+		{args: "FROM:<a@b.example>", from: "a@b.example"},
+		{args: "from:<a@b.example>", from: "a@b.example"},
+		{args: "FROM: <a@b.example>", from: "a@b.example"},
+		{args: "FROM:a@b.example", from: "a@b.example"},
+		{args: "FROM:a@b.example SIZE=7", from: "a@b.example", want: Mail{Size: 7}},
+		{args: "FROM:<>", from: ""},
+		{args: "FROM:<> BODY=7BIT", from: ""},
+		{args: "FROM:<a@b.example> SIZE=123 BODY=8bitmime SMTPUTF8", from: "a@b.example", want: Mail{Size: 123, EightBit: true, UTF8: true}},
+		{args: "FROM:<a@b.example> size=0 smtputf8", from: "a@b.example", want: Mail{UTF8: true}},
+		{args: "FROM:<a@b.example> AUTH=<>", from: "a@b.example"},
+		{args: "FROM:<a@b.example> AUTH=e+3Dmc2@example.com", from: "a@b.example"},
+		{args: "FROM:<a@b.example> SIZE=99999999999999999999", from: "a@b.example", want: Mail{Size: math.MaxInt64}},
+		{args: `FROM:<"a>b c"@b.example> SIZE=1`, from: `"a>b c"@b.example`, want: Mail{Size: 1}},
+		{args: `FROM:<"a\"> b"@b.example>`, from: `"a\"> b"@b.example`},
+		{args: "FROM:<@x.example,@y.example:a@b.example>", from: "a@b.example"},
+		{args: "FROM:<gr\u00fc\u00df@b.example> SMTPUTF8", from: "gr\u00fc\u00df@b.example", want: Mail{UTF8: true}},
+	} {
+		got, err := ParseMail(tt.args)
+		from := got.From.String()
+		got.From = mail.ReversePath{}
+		if err != nil || from != tt.from || got != tt.want {
+			t.Errorf("%q: %q %+v, %v; want %q %+v", tt.args, from, got, err, tt.from, tt.want)
+		}
+	}
+}
+
+func TestParseMailErrors(t *testing.T) {
+	for _, tt := range []struct {
+		args string
+		want error
+	}{
+		{"", ErrSyntax},
+		{"FROM:", ErrSyntax},
+		{"TO:<a@b.example>", ErrSyntax},
+		{"FROM <a@b.example>", ErrSyntax},
+		{"FROM:<a@b.example", ErrSyntax},
+		{"FROM:<a@b.example>SIZE=1", ErrSyntax},
+		{"FROM:<<a@b.example>>", ErrSyntax},
+		{"FROM:<a @b.example>", ErrSyntax},
+		{"FROM:a@b.example>", ErrSyntax},
+		{`FROM:<"a@b.example>`, ErrSyntax},
+		{"FROM:<@x.example>", ErrSyntax},
+		{"FROM:<@x.example:>", ErrSyntax},
+		{"FROM:<root>", ErrNoDomain},
+		{`FROM:<"ro@ot">`, ErrNoDomain},
+		{"FROM:<a@>", mail.ErrDomain},
+		{"FROM:<a@localhost>", mail.ErrDomain},
+		{"FROM:<@b.example:a@192.0.2.1>", mail.ErrDomain},
+		{"FROM:<a@[192.0.2.1]>", mail.ErrLiteral},
+		{"FROM:<a@[IPv6:::1]>", mail.ErrLiteral},
+		{"FROM:<a..b@b.example>", mail.ErrAddress},
+		{"FROM:< >", ErrSyntax},
+		{"FROM:<a@b.example> XYZ", ErrParameter},
+		{"FROM:<a@b.example> RET=HDRS", ErrParameter},
+		{"FROM:<a@b.example> SIZE", ErrValue},
+		{"FROM:<a@b.example> SIZE=-1", ErrValue},
+		{"FROM:<a@b.example> SIZE=1x", ErrValue},
+		{"FROM:<a@b.example> SIZE=123456789012345678901", ErrValue},
+		{"FROM:<a@b.example> SIZE=", ErrSyntax},
+		{"FROM:<a@b.example> =1", ErrSyntax},
+		{"FROM:<a@b.example> -X=1", ErrSyntax},
+		{"FROM:<a@b.example> SI_ZE=1", ErrSyntax},
+		{"FROM:<a@b.example> SIZE=1=2", ErrSyntax},
+		{"FROM:<a@b.example> BODY=BINARYMIME", ErrValue},
+		{"FROM:<a@b.example> BODY", ErrValue},
+		{"FROM:<a@b.example> SMTPUTF8=1", ErrValue},
+		{"FROM:<a@b.example> AUTH", ErrValue},
+		{"FROM:<a@b.example> SIZE=1 size=2", ErrValue},
+		{"FROM:<a@b.example> SMTPUTF8 SMTPUTF8", ErrValue},
+	} {
+		if got, err := ParseMail(tt.args); !errors.Is(err, tt.want) || got != (Mail{}) {
+			t.Errorf("%q: %+v, %v; want %v", tt.args, got, err, tt.want)
+		}
+	}
+}
+
+func TestParseRcpt(t *testing.T) {
+	for _, tt := range []struct {
+		args, to string
+		want     error
+	}{
+		{"TO:<a@b.example>", "a@b.example", nil},
+		{"to: <a@B.example> ", "a@b.example", nil},
+		{"TO:<@x.example:a@b.example>", "a@b.example", nil},
+		{`TO:<"a b"@b.example>`, `"a b"@b.example`, nil},
+		{"TO:<a@b\u00fccher.example>", "a@xn--bcher-kva.example", nil},
+		{"TO:<>", "", ErrSyntax},
+		{"FROM:<a@b.example>", "", ErrSyntax},
+		{"TO:<Postmaster>", "", ErrNoDomain},
+		{"TO:<a@[192.0.2.1]>", "", mail.ErrLiteral},
+		{"TO:<a@b.example> NOTIFY=NEVER", "", ErrParameter},
+		{"TO:<a@b.example> =", "", ErrSyntax},
+	} {
+		got, err := ParseRcpt(tt.args)
+		if got.String() != tt.to || !errors.Is(err, tt.want) {
+			t.Errorf("%q: %q, %v; want %q, %v", tt.args, got, err, tt.to, tt.want)
+		}
+	}
+}
+
+func FuzzParseMail(f *testing.F) {
+	for _, s := range []string{
+		"FROM:<a@b.example> SIZE=1", "FROM:<>", `FROM:<"a\">b"@c.example> SMTPUTF8`, "from: a@b.example",
+		"FROM:<@x,@y:a@b.example>", "FROM:<a@[1.2.3.4]>", "FROM:<root>", "FROM:<gr\u00fc\u00df@b\u00fccher.example> BODY=8BITMIME",
+	} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, args string) {
+		m, err := ParseMail(args)
+		if err != nil {
+			return
+		}
+		again, err := ParseMail("FROM:<" + m.From.String() + ">")
+		if err != nil || again.From != m.From {
+			t.Errorf("%q: %q read back as %q, %v", args, m.From, again.From, err)
+		}
+		if m.Size < 0 {
+			t.Errorf("%q: size %d", args, m.Size)
+		}
+	})
+}
+
+func FuzzParseRcpt(f *testing.F) {
+	for _, s := range []string{"TO:<a@b.example>", "TO:<>", `TO:<"a b"@c.example>`, "TO:<@x:a@b.example> X=1"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, args string) {
+		to, err := ParseRcpt(args)
+		if err != nil {
+			return
+		}
+		again, err := ParseRcpt("TO:<" + to.String() + ">")
+		if err != nil || again != to || to.Address.IsZero() {
+			t.Errorf("%q: %q read back as %q, %v", args, to, again, err)
+		}
+	})
+}
