@@ -37,7 +37,7 @@ func (c *cache) get(q question, now time.Time) *result {
 	if !ok {
 		return nil
 	}
-	e := el.Value.(*entry) //nolint:errcheck,forcetypeassert // the list holds nothing else
+	e := el.Value.(*entry) // the list holds nothing else
 	if !now.Before(e.result.expires) {
 		c.drop(el)
 		return nil
@@ -63,7 +63,7 @@ func (c *cache) put(q question, res *result) {
 }
 
 func (c *cache) drop(el *list.Element) {
-	e := c.order.Remove(el).(*entry) //nolint:errcheck,forcetypeassert // the list holds nothing else
+	e := c.order.Remove(el).(*entry) // the list holds nothing else
 	delete(c.entries, e.question)
 	c.bytes -= e.bytes
 }

@@ -21,7 +21,7 @@ import (
 // Errors of every look-up; they come wrapped. A name that exists without
 // records of the type asked for is no error: Answer.Records is empty.
 var (
-	ErrNotFound  = errors.New("no such name")              // NXDOMAIN (RFC 2308 §2.1)
+	ErrNotFound  = errors.New("no such name")               // NXDOMAIN (RFC 2308 §2.1)
 	ErrTemporary = errors.New("name look-up failed so far") // SERVFAIL, time-out, no usable answer, context done
 )
 
