@@ -25,7 +25,7 @@ type Completion struct {
 func (h Header) Complete(c Completion) []byte {
 	own := h.replacesPriority(c.Priority)
 	out := make([]byte, 0, len(h.raw)+768)
-	out = c.Received.append(out, c.Hostname, c.Now)
+	out = c.Received.appendTo(out, c.Hostname, c.Now)
 	var has [kindMSPriority + 1]bool
 	for _, s := range h.fields {
 		has[s.kind] = true

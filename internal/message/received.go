@@ -20,8 +20,8 @@ type Trace struct {
 	ID            string     // of the message
 }
 
-// append writes the field, folded, CRLF and all.
-func (t Trace) append(out []byte, hostname string, now time.Time) []byte {
+// appendTo writes the field, folded, CRLF and all.
+func (t Trace) appendTo(out []byte, hostname string, now time.Time) []byte {
 	out = append(out, "Received: from "...)
 	out = append(out, t.from()...)
 	out = append(out, "\r\n\tby "...)

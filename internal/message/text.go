@@ -8,6 +8,7 @@ import (
 	"strings"
 	"unicode"
 
+	"golang.org/x/text/encoding"
 	"golang.org/x/text/encoding/htmlindex"
 )
 
@@ -50,8 +51,9 @@ func decode(s string) (string, error) {
 
 // charset reads what the World Wide Web reads (WHATWG Encoding), which is what mail in the wild has.
 func charset(name string, r io.Reader) (io.Reader, error) {
+	name, _, _ = strings.Cut(name, "*") // RFC 2231 §5: a language may follow
 	e, err := htmlindex.Get(name)
-	if err != nil {
+	if err != nil || e == encoding.Replacement {
 		return nil, errCharset
 	}
 	raw, err := io.ReadAll(r)
@@ -82,4 +84,3 @@ func clean(s string, n int) string {
 	}
 	return b.String()
 }
-
