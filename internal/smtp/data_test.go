@@ -12,12 +12,12 @@ import (
 
 // reference is DataReader as one would write it on a blackboard: it looks at a
 // whole stream, one octet at a time.
-func reference(in string, limit int) (content, rest string, fault, ended bool) {
+func reference(in string, limit int) (m seen) {
 	var out strings.Builder
 	fresh, line := true, 0
 	for i := 0; i < len(in); {
 		if fresh && strings.HasPrefix(in[i:], ".\r\n") {
-			return out.String(), in[i+3:], fault || out.Len() > limit, true
+			return seen{out.String(), in[i+3:], m.fault || out.Len() > limit, true}
 		}
 		if fresh && in[i] == '.' {
 			i++
@@ -37,14 +37,20 @@ func reference(in string, limit int) (content, rest string, fault, ended bool) {
 			i++
 			continue
 		case in[i] == '\r', in[i] == 0:
-			fault = true
+			m.fault = true
 		}
 		line++
-		fault = fault || line > MaxTextLine
+		m.fault = m.fault || line > MaxTextLine
 		out.WriteByte(in[i])
 		i++
 	}
-	return "", "", fault, false
+	return m
+}
+
+// seen is what a reader makes of a stream.
+type seen struct {
+	content, rest string
+	fault, ended  bool
 }
 
 // readAll reads content by pieces of at most n octets, then drains.
@@ -208,24 +214,24 @@ func FuzzDataReader(f *testing.F) {
 		f.Add([]byte(s), uint8(3), uint8(4), uint16(50))
 	}
 	f.Fuzz(func(t *testing.T, in []byte, chunk, piece uint8, limit uint16) {
-		want, rest, fault, ended := reference(string(in), int(limit))
+		want := reference(string(in), int(limit))
 		br := bufio.NewReaderSize(&chunks{in, int(chunk) + 1}, 16)
 		got, d, err := readAll(br, int64(limit), int(piece)+1)
-		if d.Ended() != ended || (err == nil) != ended {
-			t.Fatalf("ended %v (%v), want %v", d.Ended(), err, ended)
+		if d.Ended() != want.ended || (err == nil) != want.ended {
+			t.Fatalf("ended %v (%v), want %v", d.Ended(), err, want.ended)
 		}
-		if !ended {
+		if !want.ended {
 			return
 		}
 		left, _ := io.ReadAll(br)
-		if string(left) != rest {
-			t.Errorf("rest %q, want %q", left, rest)
+		if string(left) != want.rest {
+			t.Errorf("rest %q, want %q", left, want.rest)
 		}
-		if (d.Fault() != nil) != fault {
-			t.Fatalf("fault %v, want %v", d.Fault(), fault)
+		if (d.Fault() != nil) != want.fault {
+			t.Fatalf("fault %v, want %v", d.Fault(), want.fault)
 		}
-		if !fault && got != want {
-			t.Errorf("got %q, want %q", got, want)
+		if !want.fault && got != want.content {
+			t.Errorf("got %q, want %q", got, want.content)
 		}
 	})
 }
@@ -270,10 +276,7 @@ func content(n int) []byte {
 	var b bytes.Buffer
 	for i := range n {
 		if i%50 == 0 {
-			b.WriteString(".")
-		}
-		if i%50 == 0 {
-			b.WriteString(".")
+			b.WriteString("..")
 		}
 		b.WriteString(strings.Repeat("abcdefghij ", 7) + "\r\n")
 	}

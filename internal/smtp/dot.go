@@ -43,7 +43,7 @@ func (d *DotWriter) line(p []byte) (int, error) {
 		text = p[:lf]
 	}
 	if len(text) == 0 { // p begins with LF
-		return 1, d.end(d.cr)
+		return 1, d.end()
 	}
 	if cr := bytes.IndexByte(text, '\r'); d.cr || cr >= 0 && cr < len(text)-1 {
 		return 0, ErrLoneCR
@@ -53,11 +53,12 @@ func (d *DotWriter) line(p []byte) (int, error) {
 	if err != nil || !end {
 		return n, err
 	}
-	return n + 1, d.end(d.cr)
+	return n + 1, d.end()
 }
 
 // end ends a line; the CR may be there already.
-func (d *DotWriter) end(cr bool) error {
+func (d *DotWriter) end() error {
+	cr := d.cr
 	d.fresh, d.cr = true, false
 	if !cr {
 		if err := d.w.WriteByte('\r'); err != nil {
@@ -69,13 +70,8 @@ func (d *DotWriter) end(cr bool) error {
 
 // Close ends the last line, if it is open, and the data. It does not flush.
 func (d *DotWriter) Close() error {
-	if d.cr {
-		if err := d.end(true); err != nil {
-			return err
-		}
-	}
 	if !d.fresh {
-		if err := d.end(false); err != nil {
+		if err := d.end(); err != nil {
 			return err
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -36,10 +37,8 @@ func ParseMail(args string) (Mail, error) {
 		if err != nil {
 			return Mail{}, err
 		}
-		for _, k := range seen {
-			if k == key {
-				return Mail{}, fmt.Errorf("%s: %w: given twice", key, ErrValue)
-			}
+		if slices.Contains(seen, key) {
+			return Mail{}, fmt.Errorf("%s: %w: given twice", key, ErrValue)
 		}
 		seen = append(seen, key)
 		if err := m.set(key, value); err != nil {

@@ -81,7 +81,7 @@ func TestParseMailErrors(t *testing.T) {
 		{"FROM:<a@b.example> SMTPUTF8=1", ErrValue},
 		{"FROM:<a@b.example> AUTH", ErrValue},
 		{"FROM:<a@b.example> SIZE=1 size=2", ErrValue},
-		{"FROM:<a@b.example> SMTPUTF8 SMTPUTF8", ErrValue},
+		{"FROM:<a@b.example> SMTPUTF8 smtputf8", ErrValue},
 	} {
 		if got, err := ParseMail(tt.args); !errors.Is(err, tt.want) || got != (Mail{}) {
 			t.Errorf("%q: %+v, %v; want %v", tt.args, got, err, tt.want)

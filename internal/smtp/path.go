@@ -3,6 +3,7 @@ package smtp
 import (
 	"fmt"
 	"strings"
+	"unicode/utf8"
 
 	"mittente/internal/mail"
 )
@@ -12,6 +13,9 @@ import (
 // clients put a space before the path, or leave the brackets away.
 func cutPath(s string) (path, rest string, err error) {
 	s = strings.TrimLeft(s, " \t")
+	if !utf8.ValidString(s) { // RFC 6531 §3.3
+		return "", "", fmt.Errorf("%w: not UTF-8", ErrSyntax)
+	}
 	if !strings.HasPrefix(s, "<") {
 		path, rest, _ = strings.Cut(s, " ")
 		if path == "" || strings.ContainsAny(path, `<>"`) {

@@ -100,7 +100,7 @@ func ReadReply(r *bufio.Reader, limit int) (Reply, error) {
 			return Reply{}, err
 		}
 		limit -= len(line) + 2
-		last, err := reply.add(line)
+		last, err := addLine(&reply, line)
 		if err != nil || last {
 			return reply, err
 		}
@@ -110,8 +110,8 @@ func ReadReply(r *bufio.Reader, limit int) (Reply, error) {
 	}
 }
 
-// add takes in one line, and reports whether it was the last one.
-func (r *Reply) add(line []byte) (last bool, err error) {
+// addLine takes one line into r, and reports whether it was the last one.
+func addLine(r *Reply, line []byte) (last bool, err error) {
 	code, ok := replyCode(line)
 	if !ok || r.Code != 0 && r.Code != code {
 		shown := line[:min(len(line), 80)]
@@ -136,7 +136,7 @@ func (r *Reply) add(line []byte) (last bool, err error) {
 
 // lineStatus reads a status of the given class at the start of text.
 func lineStatus(text string, class int) (status mail.Status, rest string, ok bool) {
-	if len(text) < 5 || text[0] != byte('0'+class) || text[1] != '.' {
+	if len(text) < 5 || int(text[0]-'0') != class || text[1] != '.' {
 		return mail.Status{}, text, false
 	}
 	return mail.ParseStatus(text)
