@@ -1,0 +1,267 @@
+package queue
+
+import (
+	"cmp"
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"mittente/internal/db"
+	"mittente/internal/id"
+	"mittente/internal/mail"
+)
+
+const (
+	selectDue db.SQL = `
+SELECT id, message_id, account_id, forward_path, state, due, attempts, lease_node, lease_generation,
+    outcome, settled_at, priority
+FROM recipient
+WHERE state = 'pending' AND due <= $1
+ORDER BY due LIMIT $2`
+
+	// One account and one priority: a walk along recipient_pending.
+	selectDueOf db.SQL = `
+SELECT id, message_id, account_id, forward_path, state, due, attempts, lease_node, lease_generation,
+    outcome, settled_at, priority
+FROM recipient
+WHERE state = 'pending' AND account_id = $1 AND priority = $2 AND due <= $3
+ORDER BY due LIMIT $4`
+
+	// Accounts that have pending mail, after the one given: one step along the
+	// index per account, however much mail each has.
+	selectAccounts db.SQL = `
+WITH RECURSIVE waiting (account_id) AS (
+    SELECT account_id FROM (
+        SELECT account_id FROM recipient WHERE state = 'pending' AND account_id > $1
+        ORDER BY account_id LIMIT 1) AS lowest
+    UNION ALL
+    SELECT (SELECT r.account_id FROM recipient AS r
+            WHERE r.state = 'pending' AND r.account_id > waiting.account_id
+            ORDER BY r.account_id LIMIT 1)
+    FROM waiting WHERE waiting.account_id IS NOT NULL
+)
+SELECT account_id FROM waiting WHERE account_id IS NOT NULL LIMIT $2`
+
+	leaseRecipient db.SQL = `
+UPDATE recipient SET state = 'leased', lease_node = $2, lease_generation = $3
+WHERE id = $1 AND state = 'pending' AND due = $4 AND attempts = $5`
+
+	// Another node that has the row in hand makes this one pass it by, not wait.
+	leaseRecipientPostgres db.SQL = `
+UPDATE recipient SET state = 'leased', lease_node = $2, lease_generation = $3
+WHERE id IN (
+    SELECT id FROM recipient
+    WHERE id = $1 AND state = 'pending' AND due = $4 AND attempts = $5
+    FOR UPDATE SKIP LOCKED)`
+
+	selectNextDue db.SQL = `SELECT due FROM recipient WHERE state = 'pending' ORDER BY due LIMIT 1`
+)
+
+const (
+	claimSlice    = 100 // recipients per transaction: about 2 ms of the writer
+	claimAccounts = 64  // accounts looked at per claim
+)
+
+// candidate is a recipient that may be claimed.
+type candidate struct {
+	Recipient
+	priority mail.Priority
+	message  *Message
+}
+
+// Claim leases up to n recipients that are due at the time given to this node,
+// by priority, then by due time, with a share for every account that has mail
+// waiting. What it returns is leased, also when it returns an error with it. It
+// takes several transactions, none longer than a few milliseconds.
+func (q *Queue) Claim(ctx context.Context, n int, now time.Time) ([]Item, error) {
+	lease := q.lease()
+	if lease.IsZero() {
+		return nil, fmt.Errorf("claim: %w", errNotStarted)
+	}
+	var found []candidate
+	err := q.db.View(ctx, func(tx *db.Tx) (err error) {
+		if found, err = q.find(tx, n, now); err != nil {
+			return err
+		}
+		return join(tx, found)
+	})
+	if err != nil {
+		return nil, fmt.Errorf("claim: %w", err)
+	}
+	items := make([]Item, 0, len(found))
+	for slice := range slices.Chunk(found, claimSlice) {
+		taken, err := q.take(ctx, slice, lease)
+		if err != nil {
+			return items, fmt.Errorf("claim: %w", err)
+		}
+		items = append(items, taken...)
+	}
+	return items, nil
+}
+
+// find looks for up to n candidates. While all that is due fits in, the index
+// by due time is enough; a backlog is shared out by account and priority.
+func (q *Queue) find(tx *db.Tx, n int, now time.Time) ([]candidate, error) {
+	rows, err := tx.Rows(selectDue, db.Micros(now), int64(n+1))
+	found, err := all(rows, err, scanCandidate)
+	if err != nil {
+		return nil, err
+	}
+	if len(found) > n {
+		shared, err := q.share(tx, n, now)
+		if err != nil {
+			return nil, err
+		}
+		found = merge(shared, found, n)
+	}
+	slices.SortStableFunc(found, func(a, b candidate) int {
+		return cmp.Or(cmp.Compare(a.priority, b.priority), a.Due.Compare(b.Due))
+	})
+	return found, nil
+}
+
+// share takes the same number from every account in turn, from each the
+// highest priority first; the next claim begins with the account after the last.
+func (q *Queue) share(tx *db.Tx, n int, now time.Time) ([]candidate, error) {
+	accounts, err := q.accounts(tx)
+	if err != nil || len(accounts) == 0 {
+		return nil, err
+	}
+	var found []candidate
+	for i, account := range accounts {
+		room := (n - len(found)) / (len(accounts) - i)
+		if room == 0 {
+			room = min(1, n-len(found))
+		}
+		for p := mail.PriorityHighest; p <= mail.PriorityLowest && room > 0; p++ {
+			rows, err := tx.Rows(selectDueOf, account, int64(p), db.Micros(now), int64(room))
+			some, err := all(rows, err, scanCandidate)
+			if err != nil {
+				return nil, err
+			}
+			found, room = append(found, some...), room-len(some)
+		}
+		if len(found) >= n {
+			q.turn.Store(&account)
+			break
+		}
+		q.turn.Store(&account)
+	}
+	return found, nil
+}
+
+// accounts lists accounts with pending mail: those after the last one served,
+// and then those from the beginning.
+func (q *Queue) accounts(tx *db.Tx) ([][]byte, error) {
+	after := []byte{}
+	if last := q.turn.Load(); last != nil {
+		after = *last
+	}
+	rows, err := tx.Rows(selectAccounts, after, int64(claimAccounts))
+	list, err := all(rows, err, scanBytes)
+	if err != nil || len(list) == claimAccounts || len(after) == 0 {
+		return list, err
+	}
+	rows, err = tx.Rows(selectAccounts, []byte{}, int64(claimAccounts-len(list)))
+	first, err := all(rows, err, scanBytes)
+	if err != nil {
+		return nil, err
+	}
+	for _, account := range first {
+		if slices.Compare(account, after) > 0 {
+			break
+		}
+		list = append(list, account)
+	}
+	return list, nil
+}
+
+// merge fills first up to n with what it does not have yet.
+func merge(first, more []candidate, n int) []candidate {
+	have := make(map[id.Recipient]bool, len(first))
+	for _, c := range first {
+		have[c.ID] = true
+	}
+	for _, c := range more {
+		if len(first) >= n {
+			break
+		}
+		if !have[c.ID] {
+			first = append(first, c)
+		}
+	}
+	return first
+}
+
+// join gives every candidate its message; those of one message share it.
+func join(tx *db.Tx, found []candidate) error {
+	seen := make(map[id.Message]*Message)
+	for i := range found {
+		c := &found[i]
+		if seen[c.Message] == nil {
+			stored, err := scanMessage(tx.Row(selectMessage, c.Message))
+			if err != nil {
+				return fmt.Errorf("message %s: %w", c.Message, err)
+			}
+			seen[c.Message] = &stored.Message
+		}
+		c.message = seen[c.Message]
+	}
+	return nil
+}
+
+// take leases candidates, all but those that another node had first.
+func (q *Queue) take(ctx context.Context, found []candidate, lease Lease) ([]Item, error) {
+	var items []Item
+	err := q.db.Batch(ctx, func(tx *db.Tx) error {
+		items = make([]Item, 0, len(found))
+		statement := tx.Dialect().Choose(leaseRecipient, leaseRecipientPostgres)
+		for _, c := range found {
+			n, err := tx.Exec(statement, c.ID, lease.Node, lease.Generation, db.Micros(c.Due), int64(c.Attempts))
+			if err != nil {
+				return err
+			}
+			if n == 0 {
+				continue
+			}
+			r := c.Recipient
+			r.State, r.Lease = Leased, lease
+			items = append(items, Item{Message: c.message, Recipient: r})
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	q.metrics.claimed.Add(float64(len(items)))
+	return items, nil
+}
+
+// NextDue returns the due time of the pending recipient that is due first; ok
+// is false when none is pending.
+func (q *Queue) NextDue(ctx context.Context) (due time.Time, ok bool, err error) {
+	var at int64
+	err = q.db.View(ctx, func(tx *db.Tx) error { return tx.Row(selectNextDue).Scan(&at) })
+	switch {
+	case errors.Is(err, sql.ErrNoRows):
+		return time.Time{}, false, nil
+	case err != nil:
+		return time.Time{}, false, fmt.Errorf("next due: %w", err)
+	}
+	return db.Time(at), true, nil
+}
+
+func scanCandidate(row scanner) (candidate, error) {
+	var p int64
+	r, err := scanRecipient(row, &p)
+	return candidate{Recipient: r, priority: mail.Priority(p)}, err
+}
+
+func scanBytes(row scanner) ([]byte, error) {
+	var b []byte
+	err := row.Scan(&b)
+	return b, err
+}

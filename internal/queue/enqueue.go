@@ -1,0 +1,76 @@
+package queue
+
+import (
+	"fmt"
+
+	"mittente/internal/db"
+	"mittente/internal/event"
+	"mittente/internal/id"
+	"mittente/internal/mail"
+)
+
+const (
+	insertMessage db.SQL = `
+INSERT INTO message (id, account_id, list_id, user_name, reverse_path, smtputf8, eight_bit, priority,
+    signing_domain, header_from, subject, message_id, size, body_hash, header_size, content_id,
+    accepted_at, recipients, unsettled)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $18)`
+
+	insertRecipient db.SQL = `
+INSERT INTO recipient (id, message_id, account_id, forward_path, domain, priority, state, due, lease_node, lease_generation)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)`
+)
+
+// Enqueue writes a message and its recipients, at least one, in the accepting
+// transaction, each with its event. The recipients are leased to this node at
+// once, so that they can go straight to the dispatcher after the commit; they
+// are pending, due at once, in a process that is no node (Start) and while the
+// dispatcher has no room (Direct). It may be repeated with the same message.
+func (q *Queue) Enqueue(tx *db.Tx, m *Message, to []mail.ForwardPath) ([]Recipient, error) {
+	if len(to) == 0 {
+		return nil, fmt.Errorf("enqueue %s: no recipient", m.ID)
+	}
+	if err := q.insertMessage(tx, m, len(to)); err != nil {
+		return nil, fmt.Errorf("enqueue %s: %w", m.ID, err)
+	}
+	state, lease := Pending, Lease{}
+	if held := q.lease(); !held.IsZero() && !q.full.Load() {
+		state, lease = Leased, held
+	}
+	var newID func() id.Recipient = id.New
+	recipients := make([]Recipient, len(to))
+	events := make([]event.Event, len(to))
+	for i, path := range to {
+		recipients[i] = Recipient{
+			ID: newID(), Message: m.ID, Account: m.Account,
+			To: path, State: state, Lease: lease, Due: m.AcceptedAt,
+		}
+		if err := insert(tx, &recipients[i], m.Priority); err != nil {
+			return nil, fmt.Errorf("enqueue %s: %w", m.ID, err)
+		}
+		events[i] = event.Event{
+			Account: m.Account, Message: m.ID, Recipient: recipients[i].ID,
+			At: m.AcceptedAt, Kind: event.Accepted,
+		}
+	}
+	if err := event.Append(tx, events...); err != nil {
+		return nil, fmt.Errorf("enqueue %s: %w", m.ID, err)
+	}
+	tx.OnCommit(func() { q.metrics.accepted.Add(float64(len(to))) })
+	return recipients, nil
+}
+
+func (q *Queue) insertMessage(tx *db.Tx, m *Message, recipients int) error {
+	_, err := tx.Exec(insertMessage, m.ID, m.Account, m.List, m.UserName, m.From.String(),
+		m.SMTPUTF8, m.EightBit, int64(m.Priority), string(m.SigningDomain), m.HeaderFrom, m.Subject,
+		m.MessageID, m.Size, m.BodyHash[:], int64(m.HeaderSize), m.Content, db.Micros(m.AcceptedAt),
+		int64(recipients))
+	return err
+}
+
+func insert(tx *db.Tx, r *Recipient, p mail.Priority) error {
+	_, err := tx.Exec(insertRecipient, r.ID, r.Message, r.Account, r.To.String(),
+		string(r.To.Address.Domain()), int64(p), string(r.State), db.Micros(r.Due),
+		r.Lease.Node, r.Lease.Generation)
+	return err
+}

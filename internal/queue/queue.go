@@ -1,0 +1,109 @@
+// Package queue keeps messages and their recipients: the state of each, and when it is due.
+package queue
+
+import (
+	"embed"
+	"errors"
+	"io/fs"
+	"log/slog"
+	"math/rand/v2"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"mittente/internal/db"
+	"mittente/internal/spool"
+)
+
+// Errors of this package; errors.Is finds them.
+var (
+	// ErrLeaseLost says that a recipient is no longer leased to the one who
+	// wants to settle it: another start of the node, or another node, has it.
+	ErrLeaseLost = errors.New("queue: the lease is lost")
+	// ErrNotFound says that there is no message, recipient or node of that id or name.
+	ErrNotFound = errors.New("queue: not found")
+	// ErrMove says that a recipient's state does not allow what was asked.
+	ErrMove = errors.New("queue: the state does not allow it")
+)
+
+// Retention says how long things are kept.
+type Retention struct {
+	Delivered time.Duration // content of which all recipients got a copy; 0: 24 h
+	Failed    time.Duration // other content; 0: 72 h
+	Events    time.Duration // messages, recipients and events; 0: 90 days
+}
+
+func (r Retention) withDefaults() Retention {
+	if r.Delivered == 0 {
+		r.Delivered = 24 * time.Hour
+	}
+	if r.Failed == 0 {
+		r.Failed = 72 * time.Hour
+	}
+	if r.Events == 0 {
+		r.Events = 90 * 24 * time.Hour
+	}
+	return r
+}
+
+// Deps is what a queue works with.
+type Deps struct {
+	DB        *db.DB
+	Spool     *spool.Spool
+	Retention Retention
+	Log       *slog.Logger   // of what Run can only note; nil: nowhere
+	Jitter    func() float64 // in [0,1), spreads retries; nil: random
+}
+
+// Queue is the schedule of all mail. Its methods may be called concurrently.
+type Queue struct {
+	db        *db.DB
+	spool     *spool.Spool
+	retention Retention
+	log       *slog.Logger
+	backoff   backoff
+	metrics   *metrics
+
+	node  atomic.Pointer[node]   // nil until Start
+	full  atomic.Bool            // see Direct
+	turn  atomic.Pointer[[]byte] // the account that Claim served last
+	onDue atomic.Pointer[func()]
+}
+
+// New makes a queue; it starts nothing. A nil registerer keeps its metrics to itself.
+func New(deps Deps, reg prometheus.Registerer) *Queue {
+	if deps.Log == nil {
+		deps.Log = slog.New(slog.DiscardHandler)
+	}
+	if deps.Jitter == nil {
+		deps.Jitter = rand.Float64 //nolint:gosec // spreads load, keeps no secret
+	}
+	return &Queue{
+		db: deps.DB, spool: deps.Spool, log: deps.Log,
+		retention: deps.Retention.withDefaults(),
+		backoff:   backoff{jitter: deps.Jitter},
+		metrics:   newMetrics(reg),
+	}
+}
+
+//go:embed schema/*.sql
+var schema embed.FS
+
+// Schema returns the tables of this room.
+func Schema() db.Schema {
+	sub, err := fs.Sub(schema, "schema")
+	if err != nil {
+		panic(err) // the folder is compiled in
+	}
+	return db.Schema{Room: "queue", FS: sub}
+}
+
+// OnDue sets what is called after recipients have become due by another way
+// than time: leases that came back. It must not block. Call it before Run.
+func (q *Queue) OnDue(do func()) { q.onDue.Store(&do) }
+
+// Direct says whether Enqueue may lease new recipients to this node. A
+// dispatcher with a full memory turns it off: mail then waits as pending and is
+// claimed when there is room. It is on at first.
+func (q *Queue) Direct(on bool) { q.full.Store(!on) }

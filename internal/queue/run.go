@@ -1,0 +1,79 @@
+package queue
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"mittente/internal/db"
+)
+
+const (
+	reclaimEvery = heartbeatDead / 2
+	countEvery   = 15 * time.Second
+	retainEvery  = time.Hour
+)
+
+// Run keeps this node's leases alive, takes back dead ones, counts and deletes
+// what is past its retention, until ctx ends. Call Start before it. Trouble of
+// the database is logged and tried again at the next turn.
+func (q *Queue) Run(ctx context.Context) error {
+	if q.lease().IsZero() {
+		return fmt.Errorf("queue: %w", errNotStarted)
+	}
+	for _, d := range []duty{
+		{"reclaim", reclaimEvery, func(ctx context.Context) error { _, err := q.Reclaim(ctx); return err }},
+		{"count", countEvery, q.count},
+		{"retain", retainEvery, q.retain},
+	} {
+		done := make(chan struct{})
+		defer func() { <-done }()
+		go func() {
+			defer close(done)
+			q.repeat(ctx, d)
+		}()
+	}
+	q.repeat(ctx, duty{"heartbeat", heartbeatEvery, q.Heartbeat})
+	return nil
+}
+
+// duty is something to do at once and then regularly.
+type duty struct {
+	name  string
+	every time.Duration
+	do    func(context.Context) error
+}
+
+func (q *Queue) repeat(ctx context.Context, d duty) {
+	tick := time.NewTicker(d.every)
+	defer tick.Stop()
+	for {
+		if err := d.do(ctx); err != nil && ctx.Err() == nil {
+			q.log.LogAttrs(ctx, slog.LevelError, "queue upkeep failed",
+				slog.String("duty", d.name), slog.Any("error", err))
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
+}
+
+// count refreshes the gauges.
+func (q *Queue) count(ctx context.Context) error {
+	var d Depth
+	err := q.db.View(ctx, func(tx *db.Tx) (err error) {
+		d, err = q.Depth(tx, time.Now())
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	q.metrics.depth.WithLabelValues(string(Pending)).Set(float64(d.Pending))
+	q.metrics.depth.WithLabelValues(string(Leased)).Set(float64(d.Leased))
+	q.metrics.depth.WithLabelValues(string(Held)).Set(float64(d.Held))
+	q.metrics.overdue.Set(d.Overdue.Seconds())
+	return nil
+}
