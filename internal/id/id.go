@@ -84,28 +84,35 @@ var ErrInvalid = errors.New("not a valid id")
 func encoding() *base32.Encoding { return base32.HexEncoding.WithPadding(base32.NoPadding) }
 
 // New returns a fresh identifier; identifiers of one process ascend strictly.
-// It panics when the system has no randomness, as crypto/rand does.
-func New[K kind]() ID[K] {
+// It panics when the system has no randomness, as crypto/rand does. Say which
+// kind: id.New[id.Message]().
+func New[T interface{ ID[K] }, K kind]() T {
 	u, err := uuid.NewV7FromReader(rand.Reader)
 	if err != nil {
 		panic(fmt.Sprintf("id: no randomness: %v", err))
 	}
-	return ID[K](u)
+	return T(ID[K](u))
 }
 
 // Before returns the lowest identifier that could be made at time t: all that
 // were made earlier (to the millisecond) sort below it.
-func Before[K kind](t time.Time) ID[K] {
+func Before[T interface{ ID[K] }, K kind](t time.Time) T {
 	var i ID[K]
 	ms := t.UnixMilli()
 	for n := range 6 {
 		i[n] = byte(ms >> (40 - 8*n))
 	}
-	return i
+	return T(i)
 }
 
-// Parse reads the text form, prefix and all; it returns ErrInvalid otherwise.
-func Parse[K kind](s string) (ID[K], error) {
+// Parse reads the text form, prefix and all: id.Parse[id.Message]("msg_…"). It
+// returns ErrInvalid for the text form of another kind, too.
+func Parse[T interface{ ID[K] }, K kind](s string) (T, error) {
+	i, err := parse[K](s)
+	return T(i), err
+}
+
+func parse[K kind](s string) (ID[K], error) {
 	var i ID[K]
 	var k K
 	rest, ok := strings.CutPrefix(strings.ToLower(s), k.prefix())
@@ -154,7 +161,7 @@ func (i *ID[K]) UnmarshalText(text []byte) error {
 		*i = ID[K]{}
 		return nil
 	}
-	parsed, err := Parse[K](string(text))
+	parsed, err := parse[K](string(text))
 	if err != nil {
 		return err
 	}
