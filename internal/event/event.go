@@ -1,0 +1,156 @@
+// Package event is the append-only record of what happened to every recipient.
+package event
+
+import (
+	"database/sql"
+	"embed"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"mittente/internal/db"
+	"mittente/internal/id"
+	"mittente/internal/mail"
+)
+
+//go:embed schema/*.sql
+var schema embed.FS
+
+// Schema is what the room keeps in the database.
+func Schema() db.Schema { return db.Schema{Room: "event", FS: schema} }
+
+// ErrNotFound says that there is no such event, or no longer.
+var ErrNotFound = errors.New("no such event")
+
+// Kind says what happened.
+type Kind string
+
+// The kinds of events. Refused is of a submission that was not accepted, so it
+// has no message; all others are of one recipient.
+const (
+	Accepted  Kind = "accepted"  // responsibility was taken
+	Delivered Kind = "delivered" // the next hop took it over
+	Deferred  Kind = "deferred"  // to be tried again
+	Failed    Kind = "failed"    // the destination will never take it
+	Expired   Kind = "expired"   // it was tried for as long as the schedule says
+	Cancelled Kind = "cancelled" // somebody of the house called it off
+	Refused   Kind = "refused"   // the gate said no
+)
+
+// Event is one thing that happened. ID and At are set by Append when they are zero.
+type Event struct {
+	ID        id.Event
+	Account   id.Account
+	Message   id.Message
+	Recipient id.Recipient
+	At        time.Time
+	Kind      Kind
+	Detail    Detail
+}
+
+// Detail is what is known beyond the kind; fields that say nothing are left out.
+type Detail struct {
+	Outcome *mail.Outcome `json:"outcome,omitempty"` // of the attempt
+	Attempt int           `json:"attempt,omitempty"` // counted from 1
+	Next    time.Time     `json:"next,omitzero"`     // when it is tried again
+	Refusal *Refusal      `json:"refusal,omitempty"`
+	Note    string        `json:"note,omitempty"` // for people
+}
+
+// Refusal says why a submission was not accepted.
+type Refusal struct {
+	User    string `json:"user,omitempty"`    // name of the SMTP+ user
+	Address string `json:"address,omitempty"` // the address at fault
+	Place   string `json:"place,omitempty"`   // where it stood: reverse-path, from, sender
+	Client  string `json:"client,omitempty"`  // address and port
+	Reply   string `json:"reply,omitempty"`   // what the client was told
+}
+
+const (
+	insertEvent db.SQL = `INSERT INTO event (id, account_id, message_id, recipient_id, at, kind, detail)
+		VALUES ($1, $2, $3, $4, $5, $6, $7)`
+	selectEvent db.SQL = `SELECT id, account_id, message_id, recipient_id, at, kind, detail FROM event
+		WHERE id = $1`
+	selectOfMessage db.SQL = `SELECT id, account_id, message_id, recipient_id, at, kind, detail FROM event
+		WHERE message_id = $1 ORDER BY id`
+	selectRefused db.SQL = `SELECT id, account_id, message_id, recipient_id, at, kind, detail FROM event
+		WHERE account_id = $1 AND kind = 'refused' ORDER BY id DESC LIMIT $2`
+)
+
+// Append adds events to the record.
+func Append(tx *db.Tx, events ...Event) error {
+	for i := range events {
+		if err := insert(tx, events[i]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func insert(tx *db.Tx, e Event) error {
+	if e.ID.IsZero() {
+		e.ID = id.New[id.Event]()
+	}
+	if e.At.IsZero() {
+		e.At = time.Now()
+	}
+	detail, err := json.Marshal(e.Detail)
+	if err != nil {
+		return fmt.Errorf("detail of %s event: %w", e.Kind, err)
+	}
+	_, err = tx.Exec(insertEvent, e.ID, e.Account, e.Message, e.Recipient,
+		db.Micros(e.At), string(e.Kind), string(detail))
+	return err
+}
+
+// Get returns one event, or ErrNotFound.
+func Get(tx *db.Tx, which id.Event) (Event, error) {
+	e, err := scan(tx.Row(selectEvent, which))
+	if errors.Is(err, sql.ErrNoRows) {
+		return Event{}, fmt.Errorf("%v: %w", which, ErrNotFound)
+	}
+	return e, err
+}
+
+// OfMessage returns what happened to a message and its recipients, oldest first.
+func OfMessage(tx *db.Tx, m id.Message) ([]Event, error) { return list(tx, selectOfMessage, m) }
+
+// Refusals returns the latest refusals of an account, newest first, at most limit.
+func Refusals(tx *db.Tx, account id.Account, limit int) ([]Event, error) {
+	return list(tx, selectRefused, account, limit)
+}
+
+func list(tx *db.Tx, q db.SQL, args ...any) ([]Event, error) {
+	rows, err := tx.Rows(q, args...)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var events []Event
+	for rows.Next() {
+		e, err := scan(rows)
+		if err != nil {
+			return nil, err
+		}
+		events = append(events, e)
+	}
+	return events, rows.Err()
+}
+
+// scanner is *sql.Row or *sql.Rows.
+type scanner interface{ Scan(dest ...any) error }
+
+func scan(row scanner) (Event, error) {
+	var e Event
+	var at int64
+	var detail string
+	if err := row.Scan(&e.ID, &e.Account, &e.Message, &e.Recipient, &at, &e.Kind, &detail); err != nil {
+		return Event{}, err
+	}
+	e.At = db.Time(at)
+	if err := json.Unmarshal([]byte(detail), &e.Detail); err != nil {
+		return Event{}, fmt.Errorf("detail of %v: %w", e.ID, err)
+	}
+	return e, nil
+}
