@@ -42,7 +42,7 @@ func (a *Accounts) AddAccount(tx *db.Tx, name string) (Account, error) {
 	if err := a.freeAccountName(tx, name, 0); err != nil {
 		return Account{}, err
 	}
-	made := Account{ID: fresh[id.Account](id.New), Name: name, CreatedAt: now()}
+	made := Account{ID: id.New[id.Account](), Name: name, CreatedAt: now()}
 	if err := tx.Row(sqlNextAccount).Scan(&made.Number); err != nil {
 		return Account{}, fmt.Errorf("number account: %w", err)
 	}
@@ -91,7 +91,7 @@ func (a *Accounts) AddList(tx *db.Tx, account int64, name string) (List, error) 
 	if err != nil {
 		return List{}, err
 	}
-	made := List{ID: fresh[id.List](id.New), Account: owner.ID, AccountNumber: owner.Number, CreatedAt: now()}
+	made := List{ID: id.New[id.List](), Account: owner.ID, AccountNumber: owner.Number, CreatedAt: now()}
 	if made.Name, err = checkName("a list", name); err != nil {
 		return List{}, err
 	}
@@ -220,6 +220,3 @@ func collect[T any](scan func(scanner) (T, error)) func(*sql.Rows, error) ([]T, 
 
 // now is the time as it can be stored: in microseconds, UTC.
 func now() time.Time { return time.Now().UTC().Truncate(time.Microsecond) }
-
-// fresh calls id.New for the kind that T is an identifier of.
-func fresh[T any](make func() T) T { return make() }

@@ -103,7 +103,7 @@ func (a *Accounts) addCredential(tx *db.Tx, u User, c credential) (string, error
 	var salt [saltSize]byte
 	_, _ = rand.Read(salt[:]) // never fails: the program ends when the system has no randomness
 	hash := hashPassword(salt, password)
-	if _, err := tx.Exec(sqlInsertCredential, fresh[id.Credential](id.New), u.Account, u.ID, salt[:], hash[:],
+	if _, err := tx.Exec(sqlInsertCredential, id.New[id.Credential](), u.Account, u.ID, salt[:], hash[:],
 		c.oneTime, db.Micros(now()), db.Micros(c.expires)); err != nil {
 		return "", fmt.Errorf("store password of %s: %w", u.Name, err)
 	}

@@ -49,7 +49,7 @@ func (a *Accounts) AddUser(tx *db.Tx, wanted NewUser) (User, string, error) {
 		return User{}, "", err
 	}
 	u := User{
-		ID: fresh[id.User](id.New), Account: list.Account, AccountNumber: list.AccountNumber, List: list.ID, ListNumber: list.Number,
+		ID: id.New[id.User](), Account: list.Account, AccountNumber: list.AccountNumber, List: list.ID, ListNumber: list.Number,
 		Active: wanted.Active, Priority: wanted.Priority, Note: wanted.Note, RequireTLS: wanted.RequireTLS, CreatedAt: now(),
 	}
 	if u.Priority == 0 {

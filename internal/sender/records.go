@@ -1,0 +1,110 @@
+package sender
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"mittente/internal/db"
+	"mittente/internal/id"
+	"mittente/internal/mail"
+)
+
+// The purposes of a Record.
+const (
+	PurposeOwnership = "ownership" // proves the domain
+	PurposeDKIM      = "dkim"      // lets receivers verify signatures; all of them prove the domain too
+	PurposeSPF       = "spf"       // proposed: names this relay as a source
+	PurposeDMARC     = "dmarc"     // proposed: asks receivers to report
+)
+
+// tokenPrefix begins the ownership record; other tools rely on it.
+const tokenPrefix = "mittente-verify="
+
+// Record is a DNS record to be published for a domain.
+type Record struct {
+	Purpose string `json:"purpose"`
+	Type    string `json:"type"`
+	Name    string `json:"name"`  // without dot at the end
+	Value   string `json:"value"` // strings of a TXT record joined; they hold 255 octets each (RFC 1035 §3.3.14)
+}
+
+// Records returns what to publish for a domain of an account; ErrNotFound when
+// it has none of that name.
+func (s *Senders) Records(tx *db.Tx, owner id.Account, name mail.Domain) ([]Record, error) {
+	d, err := s.DomainByName(tx, owner, name)
+	if err != nil {
+		return nil, err
+	}
+	return s.records(tx, d)
+}
+
+func (s *Senders) records(tx *db.Tx, d Domain) ([]Record, error) {
+	keys, err := collect(scanKeyRecord)(tx.Rows(sqlKeyRecords, d.ID))
+	if err != nil {
+		return nil, fmt.Errorf("records of %s: %w", d.Name, err)
+	}
+	domain := string(d.Name)
+	ownership := Record{PurposeOwnership, "TXT", "_mittente." + domain, tokenPrefix + d.Token}
+	return slices.Concat([]Record{ownership}, keys, []Record{
+		{PurposeSPF, "TXT", domain, "v=spf1 a:" + s.deps.Hostname + " ~all"}, // RFC 7208 §5.3
+		{PurposeDMARC, "TXT", "_dmarc." + domain, "v=DMARC1; p=none"},        // RFC 7489 §6.3
+	}), nil
+}
+
+func scanKeyRecord(row scanner) (Record, error) {
+	r := Record{Purpose: PurposeDKIM, Type: "TXT"}
+	err := row.Scan(&r.Name, &r.Value)
+	return r, err
+}
+
+// required reports whether a domain that lacks the record is incomplete; the
+// others are proposals.
+func (r Record) required() bool { return r.Purpose == PurposeOwnership || r.Purpose == PurposeDKIM }
+
+// satisfied reports whether one of the TXT records found at the name does what r is for.
+func (r Record) satisfied(texts []string) bool {
+	switch r.Purpose {
+	case PurposeDKIM:
+		want := tags(r.Value)
+		return slices.ContainsFunc(texts, func(text string) bool {
+			got := tags(text)
+			return got["p"] == want["p"] && keyType(got) == keyType(want)
+		})
+	case PurposeSPF:
+		return slices.ContainsFunc(texts, func(text string) bool { return namesSource(text, r.Value) })
+	case PurposeDMARC:
+		return slices.ContainsFunc(texts, func(text string) bool { return tags(text)["v"] == "DMARC1" })
+	}
+	return slices.ContainsFunc(texts, func(text string) bool { return strings.TrimSpace(text) == r.Value })
+}
+
+// namesSource reports whether an SPF record has the mechanism for this relay
+// that the proposed one has (RFC 7208 §4.5, §5.3). What an include may lead to is not followed.
+func namesSource(text, proposed string) bool {
+	terms := strings.Fields(strings.ToLower(text))
+	mechanism := strings.Fields(strings.ToLower(proposed))[1]
+	return len(terms) > 0 && terms[0] == "v=spf1" &&
+		(slices.Contains(terms, mechanism) || slices.Contains(terms, "+"+mechanism))
+}
+
+// tags reads a tag=value list, RFC 6376 §3.2; folding white space inside the
+// key of a DKIM record means nothing.
+func tags(text string) map[string]string {
+	list := map[string]string{}
+	for part := range strings.SplitSeq(text, ";") {
+		name, value, ok := strings.Cut(part, "=")
+		if ok {
+			list[strings.TrimSpace(name)] = strings.Join(strings.Fields(value), "")
+		}
+	}
+	return list
+}
+
+// keyType is the k tag of a DKIM record, RFC 6376 §3.6.1: "rsa" when it is missing.
+func keyType(list map[string]string) string {
+	if k := list["k"]; k != "" {
+		return k
+	}
+	return "rsa"
+}
