@@ -37,12 +37,11 @@ func (q *Queue) Enqueue(tx *db.Tx, m *Message, to []mail.ForwardPath) ([]Recipie
 	if held := q.lease(); !held.IsZero() && !q.full.Load() {
 		state, lease = Leased, held
 	}
-	var newID func() id.Recipient = id.New
 	recipients := make([]Recipient, len(to))
 	events := make([]event.Event, len(to))
 	for i, path := range to {
 		recipients[i] = Recipient{
-			ID: newID(), Message: m.ID, Account: m.Account,
+			ID: id.New[id.Recipient](), Message: m.ID, Account: m.Account,
 			To: path, State: state, Lease: lease, Due: m.AcceptedAt,
 		}
 		if err := insert(tx, &recipients[i], m.Priority); err != nil {

@@ -28,8 +28,7 @@ const retainSlice = 50
 // every recipient is settled, and their recipients, in slices. Their content
 // has its own, shorter retention in the spool.
 func (q *Queue) Retain(ctx context.Context, now time.Time) error {
-	var before func(time.Time) id.Message = id.Before
-	limit := before(now.Add(-q.retention.Events))
+	limit := id.Before[id.Message](now.Add(-q.retention.Events))
 	for n := int64(retainSlice); n == retainSlice; {
 		err := q.db.Batch(ctx, func(tx *db.Tx) error {
 			if _, err := tx.Exec(deleteOldRecipients, limit[:], int64(retainSlice)); err != nil {
