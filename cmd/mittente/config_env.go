@@ -1,0 +1,118 @@
+package main
+
+import (
+	"encoding"
+	"fmt"
+	"os"
+	"reflect"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+const envPrefix = "MITTENTE_"
+
+// envName is the variable that overrides a key: smtp.max_recipients → MITTENTE_SMTP_MAX_RECIPIENTS.
+func envName(key string) string {
+	return envPrefix + strings.ToUpper(strings.ReplaceAll(key, ".", "_"))
+}
+
+// applyEnv lays MITTENTE_<KEY> and MITTENTE_<KEY>_FILE over the configuration.
+func (l *loaded) applyEnv(environ []string) []fault {
+	env := map[string]string{}
+	for _, kv := range environ {
+		if name, value, ok := strings.Cut(kv, "="); ok && strings.HasPrefix(name, envPrefix) {
+			env[name] = value
+		}
+	}
+	l.growRoutes(env)
+	var faults []fault
+	known := map[string]bool{}
+	for _, s := range settings(&l.Config) {
+		name := envName(s.key)
+		known[name], known[name+"_FILE"] = true, true
+		value, from, err := lookup(env, name)
+		switch {
+		case err != nil:
+			faults = append(faults, fault{Where: "environment " + from, Key: s.key, Text: err.Error()})
+		case from == "":
+		default:
+			if err := setText(s.value, value); err != nil {
+				faults = append(faults, fault{Where: "environment " + from, Key: s.key, Text: err.Error()})
+			}
+			l.origin[s.key] = "environment " + from
+		}
+	}
+	l.secret = env["MITTENTE_SECRET_KEY"]
+	for name := range env {
+		if !known[name] && !slices.Contains(otherVariables(), name) {
+			l.unknown = append(l.unknown, name)
+		}
+	}
+	slices.Sort(l.unknown)
+	return faults
+}
+
+// otherVariables are read elsewhere, or belong to the tests.
+func otherVariables() []string {
+	return []string{"MITTENTE_CONFIG", "MITTENTE_OUTPUT", "MITTENTE_SECRET_KEY", "MITTENTE_TEST_ALL"}
+}
+
+// growRoutes makes room for routes that are in the environment only: they go on
+// from the number of the file's last.
+func (l *loaded) growRoutes(env map[string]string) {
+	for {
+		prefix := fmt.Sprintf("%sROUTE_%d_", envPrefix, len(l.Routes)+1)
+		found := false
+		for name := range env {
+			found = found || strings.HasPrefix(name, prefix)
+		}
+		if !found {
+			return
+		}
+		l.Routes = append(l.Routes, RouteConfig{})
+	}
+}
+
+// lookup returns a variable's value, or what is in the file that NAME_FILE names,
+// without the newline at its end; from is the variable found, "" when none is set.
+func lookup(env map[string]string, name string) (value, from string, err error) {
+	if value, ok := env[name]; ok {
+		return value, name, nil
+	}
+	path, ok := env[name+"_FILE"]
+	if !ok {
+		return "", "", nil
+	}
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return "", name + "_FILE", err
+	}
+	return strings.TrimRight(string(text), "\r\n"), name + "_FILE", nil
+}
+
+// setText stores the text form of a value: lists are separated by commas.
+func setText(v reflect.Value, text string) error {
+	if u, ok := v.Addr().Interface().(encoding.TextUnmarshaler); ok {
+		return u.UnmarshalText([]byte(text))
+	}
+	switch v.Kind() {
+	case reflect.String:
+		v.SetString(text)
+	case reflect.Slice:
+		items := []string{}
+		for item := range strings.SplitSeq(text, ",") {
+			if item = strings.TrimSpace(item); item != "" {
+				items = append(items, item)
+			}
+		}
+		v.Set(reflect.ValueOf(items))
+	default:
+		n, err := strconv.ParseInt(text, 10, v.Type().Bits())
+		if err != nil {
+			return fmt.Errorf("want %s, got %q", wants(v.Type()), text)
+		}
+		v.SetInt(n)
+	}
+	return nil
+}
