@@ -11,6 +11,5 @@ type Session struct {
 	Principal account.Principal
 	Client    netip.AddrPort
 	Helo      string // what the client called itself; not to be trusted
-	Protocol  string // RFC 3848 and RFC 6531 keyword for the trace field: ESMTPA, ESMTPSA, …
 	TLS       string // version and cipher suite for the trace field; empty in clear
 }

@@ -1,0 +1,129 @@
+// Package submission is the one gate: what passes it is authorised, complete and on disk.
+package submission
+
+import (
+	"context"
+	"io"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"mittente/internal/account"
+	"mittente/internal/db"
+	"mittente/internal/id"
+	"mittente/internal/mail"
+	"mittente/internal/message"
+	"mittente/internal/queue"
+	"mittente/internal/sender"
+	"mittente/internal/spool"
+)
+
+// Config is what an operator can set.
+type Config struct {
+	Hostname       string // names this server in trace fields and in the Message-IDs it makes
+	MaxHeaderBytes int    // of the header section, in octets; 0 means 1 MiB
+}
+
+// Deps are the rooms the gate asks and writes to.
+type Deps struct {
+	DB       *db.DB
+	Accounts *account.Accounts
+	Senders  *sender.Senders
+	Spool    *spool.Spool
+	Queue    *queue.Queue
+	// Ready is given what was accepted, once it is on disk: leased to this node
+	// and ready for its first attempt. It must not block.
+	Ready func([]queue.Item)
+}
+
+// Gate decides what is accepted. It is safe for concurrent use.
+type Gate struct {
+	cfg     Config
+	deps    Deps
+	metrics *metrics
+	buffers sync.Pool // *[]byte of copyBuffer octets
+}
+
+const (
+	defaultMaxHeader = 1 << 20
+	copyBuffer       = 32 << 10
+)
+
+// New returns a gate; reg may be nil.
+func New(cfg Config, deps Deps, reg prometheus.Registerer) *Gate {
+	if cfg.MaxHeaderBytes == 0 {
+		cfg.MaxHeaderBytes = defaultMaxHeader
+	}
+	return &Gate{
+		cfg:     cfg,
+		deps:    deps,
+		metrics: newMetrics(reg),
+		buffers: sync.Pool{New: func() any { b := make([]byte, copyBuffer); return &b }},
+	}
+}
+
+// Mail judges a reverse-path, before any content is sent: are the session's
+// credentials still good, is there room, may this user send from there? The
+// principal it returns is the fresh one, to be kept for the transaction. Errors
+// are *account.AuthError and *Rejection.
+func (g *Gate) Mail(ctx context.Context, s Session, from mail.ReversePath) (account.Principal, error) {
+	p, err := g.mail(ctx, s, from)
+	g.metrics.count("mail", err)
+	return p, err
+}
+
+func (g *Gate) mail(ctx context.Context, s Session, from mail.ReversePath) (account.Principal, error) {
+	p, err := g.deps.Accounts.Current(ctx, s.Principal)
+	if err != nil {
+		return p, storageRejection(s.Principal.User.Name, err)
+	}
+	s.Principal = p
+	if err := storageRejection(p.User.Name, g.deps.DB.Room()); err != nil {
+		return p, err
+	}
+	if from.IsNull() { // nobody to judge yet: the header's From decides (S20)
+		return p, nil
+	}
+	_, err = g.judge(ctx, s, claim{address: from.Address, place: PlaceReversePath})
+	return p, err
+}
+
+// Submit takes one message in. When it returns without error the message is on
+// disk and this server is responsible for it (RFC 5321 §6.1); otherwise nothing
+// was kept. Errors are *Rejection and those of reading content, which come as
+// they are.
+func (g *Gate) Submit(ctx context.Context, s Session, env mail.Envelope, content io.Reader) (id.Message, error) {
+	start := time.Now()
+	env.To = distinct(env.To)
+	m, err := g.submit(ctx, s, env, content)
+	g.metrics.count("submit", err)
+	if err != nil {
+		return id.Message{}, err
+	}
+	g.metrics.accepted(len(env.To), m.Size, time.Since(start))
+	return m.ID, nil
+}
+
+func (g *Gate) submit(ctx context.Context, s Session, env mail.Envelope, content io.Reader) (*queue.Message, error) {
+	header, body, err := message.ReadHeader(content, g.cfg.MaxHeaderBytes)
+	if err != nil {
+		return nil, g.unreadable(ctx, s, err)
+	}
+	by, err := g.authorise(ctx, s, env.From, header)
+	if err != nil {
+		return nil, err
+	}
+	m := g.draft(s, env, header, by)
+	w := g.deps.Spool.Create(m.Account)
+	err = g.write(w, g.complete(m, s, header), body, m)
+	if err == nil {
+		err = g.commit(ctx, s.Principal, w, m, env.To)
+	}
+	if err != nil {
+		w.Discard(context.WithoutCancel(ctx)) // what was written ahead goes, though the client has gone
+		return nil, storageRejection(m.UserName, err)
+	}
+	g.deps.Accounts.Used(s.Principal.User.ID, m.AcceptedAt)
+	return m, nil
+}
