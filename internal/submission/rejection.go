@@ -22,7 +22,7 @@ const (
 	Loop            Reason = "loop"             // RFC 5321 §6.3: too many Received fields
 	StorageFull     Reason = "storage_full"     // no room on the disk
 	StorageDown     Reason = "storage_down"     // the database does not answer
-	CredentialSpent Reason = "credential_spent" // a one-time credential has had its message
+	CredentialSpent Reason = "spent" // a one-time credential has had its message
 )
 
 // Place is where an address stood.
@@ -36,7 +36,7 @@ const (
 )
 
 // Rejection is a refusal by the gate. Nothing of the submission was kept.
-type Rejection struct {
+type Rejection struct { //nolint:errname // Rejection is the field's word for it (ARCHITECTURE.md)
 	Reason  Reason
 	User    string   // name of the SMTP+ user
 	Address string   // the address at fault, for people; empty when there is none
