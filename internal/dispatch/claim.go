@@ -1,0 +1,101 @@
+package dispatch
+
+import (
+	"context"
+	"log/slog"
+	"time"
+)
+
+const (
+	claimBatch = 500
+	// claimApart keeps due times that lie close together from costing a
+	// transaction each. Fresh mail does not come this way.
+	claimApart = 50 * time.Millisecond
+	claimRetry = time.Second // after trouble of the database
+)
+
+// claim takes what is due whenever something is and there is room, until ctx ends.
+func (d *Dispatcher) claim(ctx context.Context) {
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-d.rearm:
+			timer.Reset(d.untilArmed())
+			continue
+		case <-d.due:
+		case <-timer.C:
+		}
+		next, err := d.claimDue(ctx)
+		if err != nil {
+			if ctx.Err() != nil {
+				return
+			}
+			d.Log.LogAttrs(ctx, slog.LevelError, "claim failed", slog.Any("error", err))
+			next = time.Now().Add(claimRetry)
+		}
+		d.mu.Lock()
+		d.arm(next) // unless a deferral that was settled meanwhile is due earlier
+		d.mu.Unlock()
+		timer.Reset(d.untilArmed())
+	}
+}
+
+// claimDue takes what is due until nothing is or there is no room, and returns
+// when something will be: the zero time when nothing waits, or when room has to
+// come first (balance then signals).
+func (d *Dispatcher) claimDue(ctx context.Context) (next time.Time, err error) {
+	d.mu.Lock()
+	d.armed = time.Time{}
+	d.mu.Unlock()
+	for {
+		d.mu.Lock()
+		n := d.room()
+		d.starved = n == 0
+		d.mu.Unlock()
+		if n == 0 {
+			return time.Time{}, nil
+		}
+		items, err := d.Queue.Claim(ctx, n, time.Now())
+		d.admit(items, d.cfg.MaxRecipients)
+		if err != nil {
+			return time.Time{}, err
+		}
+		if len(items) == n {
+			continue
+		}
+		next, ok, err := d.Queue.NextDue(ctx)
+		if err != nil || !ok {
+			return time.Time{}, err
+		}
+		if soonest := time.Now().Add(claimApart); next.Before(soonest) {
+			next = soonest
+		}
+		return next, nil
+	}
+}
+
+// arm makes sure that a claim takes place at the due time. The lock is held.
+func (d *Dispatcher) arm(due time.Time) {
+	if due.IsZero() || (!d.armed.IsZero() && !due.Before(d.armed)) {
+		return
+	}
+	d.armed = due
+	signal(d.rearm)
+}
+
+// untilArmed is how long the claimer may sleep.
+func (d *Dispatcher) untilArmed() time.Duration {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.armed.IsZero() {
+		return idle
+	}
+	return max(0, time.Until(d.armed))
+}
+
+// idle is how long the claimer sleeps when it knows of nothing that will be
+// due: every change signals, this is for what nobody thought of.
+const idle = time.Hour

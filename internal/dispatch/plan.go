@@ -1,0 +1,150 @@
+package dispatch
+
+import (
+	"context"
+	"time"
+
+	"mittente/internal/delivery"
+	"mittente/internal/mail"
+)
+
+const (
+	planFor    = 30 * time.Second // a way that was found is used for this long without asking again
+	noWayFor   = 5 * time.Second  // and one that was not found
+	maxDomains = 10_000           // remembered at once, those with mail waiting apart
+)
+
+// domain is what is known of the way to a domain.
+//
+//	idle ──► in line ──► planning ──► idle, until the plan is too old
+type domain struct {
+	name    mail.Domain
+	busy    bool // in line for a planner, or with one
+	plan    *delivery.Plan
+	outcome *mail.Outcome // there is no way
+	until   time.Time     // when plan or outcome is too old
+	waiting []*entry
+}
+
+// place puts an entry where it waits next: at its site, when the way is known
+// and nothing speaks against going it, else for a planner. The lock is held.
+func (d *Dispatcher) place(e *entry) {
+	name := e.recipient.To.Address.Domain()
+	dom := d.domains[name]
+	if dom == nil {
+		if len(d.domains) >= maxDomains {
+			d.sweepDomains()
+		}
+		dom = &domain{name: name}
+		d.domains[name] = dom
+	}
+	now := time.Now()
+	if dom.plan != nil && now.Before(dom.until) {
+		if s := d.site(dom.plan.Site); !s.dead(now) {
+			d.enter(s, e, *dom.plan)
+			return
+		}
+	}
+	dom.waiting = append(dom.waiting, e)
+	if !dom.busy {
+		dom.busy = true
+		d.unplanned = append(d.unplanned, dom)
+	}
+}
+
+// sweepDomains forgets domains nobody waits for. The lock is held.
+func (d *Dispatcher) sweepDomains() {
+	for name, dom := range d.domains {
+		if !dom.busy && len(dom.waiting) == 0 {
+			delete(d.domains, name)
+		}
+	}
+}
+
+// startPlanners starts planners while domains are in line. The lock is held.
+func (d *Dispatcher) startPlanners(ctx context.Context) {
+	for d.planners < min(d.cfg.Planners, d.planners+len(d.unplanned)) {
+		dom := d.nextDomain()
+		if dom == nil {
+			return
+		}
+		d.planners++
+		d.tasks.Go(func() { d.planAll(ctx, dom) })
+	}
+}
+
+// nextDomain takes the first of the line. The lock is held.
+func (d *Dispatcher) nextDomain() *domain {
+	if d.draining || len(d.unsettled) > 0 || len(d.unplanned) == 0 {
+		return nil
+	}
+	dom := d.unplanned[0]
+	d.unplanned = d.unplanned[1:]
+	return dom
+}
+
+// planAll plans one domain after the other until none is in line.
+func (d *Dispatcher) planAll(ctx context.Context, dom *domain) {
+	for dom != nil {
+		d.planOne(ctx, dom)
+		d.mu.Lock()
+		if dom = d.nextDomain(); dom == nil {
+			d.planners--
+		}
+		d.mu.Unlock()
+	}
+}
+
+// planOne finds the way to a domain and sends on what waits for it.
+func (d *Dispatcher) planOne(ctx context.Context, dom *domain) {
+	d.mu.Lock()
+	known := (dom.plan != nil || dom.outcome != nil) && time.Now().Before(dom.until)
+	d.mu.Unlock()
+	var plan delivery.Plan
+	var noWay *mail.Outcome
+	if !known {
+		plan, noWay = d.Courier.Plan(ctx, dom.name)
+	}
+	d.mu.Lock()
+	dom.busy = false
+	if ctx.Err() != nil { // says nothing about the domain; what waits is given back
+		d.mu.Unlock()
+		return
+	}
+	if !known {
+		d.learn(dom, plan, noWay)
+	}
+	waiting := dom.waiting
+	dom.waiting = nil
+	outcome := d.proceed(dom, waiting)
+	d.startWorkers(ctx)
+	d.mu.Unlock()
+	if outcome != nil {
+		d.settle(ctx, reportsOf(waiting, *outcome, time.Now()))
+	}
+}
+
+// learn remembers the way to a domain. The lock is held.
+func (d *Dispatcher) learn(dom *domain, plan delivery.Plan, noWay *mail.Outcome) {
+	if dom.outcome = noWay; noWay != nil {
+		dom.plan, dom.until = nil, time.Now().Add(noWayFor)
+		return
+	}
+	dom.plan, dom.until = &plan, time.Now().Add(planFor)
+}
+
+// proceed lets entries enter their site, or returns the outcome with which they
+// stay away: there is no way, or the site is dead. The lock is held.
+func (d *Dispatcher) proceed(dom *domain, waiting []*entry) *mail.Outcome {
+	if dom.outcome != nil {
+		return dom.outcome
+	}
+	s := d.site(dom.plan.Site)
+	if s.dead(time.Now()) {
+		return &s.trouble
+	}
+	for _, e := range waiting {
+		d.enter(s, e, *dom.plan)
+	}
+	return nil
+}

@@ -1,0 +1,225 @@
+package dispatch
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"mittente/internal/delivery"
+	"mittente/internal/dkim"
+	"mittente/internal/mail"
+)
+
+// startWorkers starts workers while deliveries may begin. The lock is held.
+func (d *Dispatcher) startWorkers(ctx context.Context) {
+	for d.workers < d.cfg.Deliveries {
+		s, b := d.next()
+		if b == nil {
+			return
+		}
+		d.workers++
+		d.tasks.Go(func() { d.work(ctx, s, b) })
+	}
+}
+
+// work delivers one bundle after the other until none may begin.
+func (d *Dispatcher) work(ctx context.Context, s *site, b *bundle) {
+	for b != nil {
+		d.settle(ctx, d.deliver(ctx, s, b))
+		d.mu.Lock()
+		if s, b = d.next(); b == nil {
+			d.workers--
+		}
+		d.mu.Unlock()
+	}
+}
+
+// deliver makes one attempt for a bundle. It gives its place at the site away
+// before the outcomes are settled, so that no connection waits for a commit.
+func (d *Dispatcher) deliver(ctx context.Context, s *site, b *bundle) []report {
+	d.mu.Lock()
+	plan := s.plan
+	d.mu.Unlock()
+	began := time.Now()
+	entries := d.held(ctx, b.entries)
+	var outcomes []mail.Outcome
+	own := true // the trouble, if any, is ours
+	if len(entries) > 0 {
+		outcomes, own = d.attempt(ctx, plan, entries)
+	}
+	ended := time.Now()
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	s.active--
+	var waiting []*entry
+	if !own {
+		waiting = d.judge(s, outcomes, began)
+	}
+	d.line(s)
+	d.startWorkers(ctx)
+	reports := make([]report, 0, len(entries)+len(waiting))
+	for i, e := range entries {
+		reports = append(reports, report{entry: e, outcome: outcomes[i], at: ended, took: ended.Sub(began)})
+	}
+	return append(reports, reportsOf(waiting, s.trouble, ended)...)
+}
+
+// held drops the entries whose lease this node has lost: another has them.
+func (d *Dispatcher) held(ctx context.Context, entries []*entry) []*entry {
+	held := entries[:0:0]
+	var lost []*entry
+	for _, e := range entries {
+		if d.Queue.Holds(e.recipient.Lease) {
+			held = append(held, e)
+		} else {
+			lost = append(lost, e)
+		}
+	}
+	if len(lost) > 0 {
+		d.Log.LogAttrs(ctx, slog.LevelWarn, "leases lost before the attempt", slog.Int("recipients", len(lost)))
+		d.mu.Lock()
+		d.forget(lost...)
+		d.mu.Unlock()
+	}
+	return held
+}
+
+// attempt signs and delivers; it returns one outcome per entry. own says that
+// what went wrong, if anything, says nothing about the site.
+func (d *Dispatcher) attempt(ctx context.Context, plan delivery.Plan, entries []*entry) (outcomes []mail.Outcome, own bool) {
+	l := entries[0].letter
+	for _, e := range entries {
+		if e.recipient.Attempts == 0 {
+			d.metrics.firstAttempt.Observe(time.Since(l.message.AcceptedAt).Seconds())
+		}
+	}
+	seal, err := d.seal(ctx, l)
+	if err != nil {
+		return d.fault(ctx, entries, "signature", err), true
+	}
+	var unreadable atomic.Pointer[error]
+	job := delivery.Job{
+		From: l.message.From, SMTPUTF8: l.message.SMTPUTF8, EightBit: l.message.EightBit,
+		Size: int64(len(seal)) + l.message.Size,
+		Content: func() (io.ReadCloser, error) {
+			content, err := d.open(ctx, l)
+			if err != nil {
+				unreadable.Store(&err)
+				return nil, err
+			}
+			return sealed{io.MultiReader(bytes.NewReader(seal), content), content}, nil
+		},
+	}
+	for _, e := range entries {
+		job.To = append(job.To, e.recipient.To)
+	}
+	d.metrics.inFlight.Inc()
+	outcomes = d.Courier.Deliver(ctx, plan, job)
+	d.metrics.inFlight.Dec()
+	if err := unreadable.Load(); err != nil {
+		return d.fault(ctx, entries, "content", *err), true
+	}
+	if len(outcomes) != len(entries) {
+		err := fmt.Errorf("%d outcomes for %d recipients", len(outcomes), len(entries))
+		return d.fault(ctx, entries, "delivery", err), true
+	}
+	return outcomes, ctx.Err() != nil
+}
+
+// fault is the outcome of what went wrong in this house: it is deferred,
+// whatever it was, and logged (RFC 3463 §3.4: X.3.0, other mail system status).
+func (d *Dispatcher) fault(ctx context.Context, entries []*entry, what string, err error) []mail.Outcome {
+	d.Log.LogAttrs(ctx, slog.LevelError, "delivery held up by our own fault", slog.String("what", what),
+		slog.String("message", entries[0].letter.message.ID.String()), slog.Any("error", err))
+	o := mail.Outcome{
+		Action: mail.Deferred, Scope: mail.ScopeSite, Status: mail.Status{Class: 4, Subject: 3},
+		Diagnostic: oneLine(what + ": " + err.Error()),
+	}
+	outcomes := make([]mail.Outcome, len(entries))
+	for i := range outcomes {
+		outcomes[i] = o
+	}
+	return outcomes
+}
+
+func oneLine(s string) string {
+	s = strings.ToValidUTF8(strings.Join(strings.Fields(s), " "), "?")
+	const bound = 1000 // mail.Outcome.Diagnostic
+	if len(s) > bound {
+		s = strings.ToValidUTF8(s[:bound], "")
+	}
+	return s
+}
+
+// seal returns the DKIM-Signature fields of a letter, made once while it is in
+// memory. Mail that has no signing domain goes unsigned; mail that has one never does.
+func (d *Dispatcher) seal(ctx context.Context, l *letter) ([]byte, error) {
+	m := l.message
+	if m.SigningDomain == "" {
+		return nil, nil
+	}
+	l.sealing.Lock()
+	defer l.sealing.Unlock()
+	if l.sealed {
+		return l.seal, nil
+	}
+	keys, err := d.Senders.Signers(ctx, m.Account, m.SigningDomain)
+	if err != nil {
+		return nil, err
+	}
+	if len(keys) == 0 {
+		return nil, fmt.Errorf("%s has no key", m.SigningDomain)
+	}
+	header, err := d.header(ctx, l)
+	if err != nil {
+		return nil, err
+	}
+	start := time.Now()
+	if l.seal, err = dkim.Sign(header, m.BodyHash, keys, start); err != nil {
+		return nil, err
+	}
+	d.metrics.sign.Observe(time.Since(start).Seconds())
+	l.sealed = true
+	return l.seal, nil
+}
+
+// header returns the header section of a letter, without the empty line.
+func (d *Dispatcher) header(ctx context.Context, l *letter) ([]byte, error) {
+	size := l.message.HeaderSize
+	if size <= len(l.content) {
+		return l.content[:size], nil
+	}
+	content, err := d.open(ctx, l)
+	if err != nil {
+		return nil, err
+	}
+	defer content.Close()
+	header := make([]byte, size)
+	if _, err := io.ReadFull(content, header); err != nil {
+		return nil, fmt.Errorf("header: %w", err)
+	}
+	return header, nil
+}
+
+// open returns the content of a letter, from memory or from the spool.
+func (d *Dispatcher) open(ctx context.Context, l *letter) (io.ReadCloser, error) {
+	if l.content != nil {
+		return io.NopCloser(bytes.NewReader(l.content)), nil
+	}
+	content, err := d.Spool.Open(ctx, l.message.Content)
+	if err != nil {
+		return nil, err // not the nil *spool.Reader
+	}
+	return content, nil
+}
+
+// sealed is a content with its signature before it.
+type sealed struct {
+	io.Reader
+	io.Closer
+}
