@@ -19,6 +19,12 @@ const (
 	rsaMaxBits = 4096
 )
 
+// The names of algorithms, RFC 6376 §3.3 and RFC 8463 §3.
+const (
+	algorithmRSA     = "rsa-sha256"
+	algorithmEd25519 = "ed25519-sha256"
+)
+
 // ErrKey says that a key is of no kind or size that DKIM signs with.
 var ErrKey = errors.New("not a DKIM signing key")
 
@@ -54,11 +60,23 @@ func (k Key) Algorithm() string {
 	}
 	switch k.Signer.Public().(type) {
 	case *rsa.PublicKey:
-		return "rsa-sha256"
+		return algorithmRSA
 	case ed25519.PublicKey:
-		return "ed25519-sha256"
+		return algorithmEd25519
 	}
 	return ""
+}
+
+// validate returns an error unless k can sign, and its text can stand in a signature.
+func (k Key) validate() error {
+	if k.Algorithm() == "" {
+		return fmt.Errorf("%w: %T", ErrKey, k.Signer)
+	}
+	name, _ := k.Record()
+	if parsed, err := mail.ParseDomain(name); err != nil || string(parsed) != name || k.Domain == "" {
+		return fmt.Errorf("%w: bad name %q", ErrKey, name)
+	}
+	return nil
 }
 
 // Record returns the TXT record under which verifiers find the public half: its
@@ -66,7 +84,7 @@ func (k Key) Algorithm() string {
 // which for RSA is longer than one string of a TXT record. Both are empty for a
 // key that can't sign.
 func (k Key) Record() (name, value string) {
-	if k.Signer == nil {
+	if k.Algorithm() == "" {
 		return "", ""
 	}
 	name = k.Selector + "._domainkey." + string(k.Domain)

@@ -10,8 +10,13 @@ import (
 // Limits of RFC 5321 §4.5.3.1, in octets.
 const (
 	maxLocalPart = 64
+	maxDomain    = 253 // RFC 1035 §2.3.4, without the dot at the end
 	maxPath      = 254
 )
+
+// maxWritten is more than an address can have in any written form; what is longer
+// is neither looked at nor repeated in an error.
+const maxWritten = 1024
 
 // Errors of ParseAddress and ParseDomain; they come wrapped with the text at fault.
 var (
@@ -32,6 +37,9 @@ type Address struct {
 // 6531 §3.3); the domain may be international. Errors wrap ErrAddress,
 // ErrDomain or ErrLiteral.
 func ParseAddress(s string) (Address, error) {
+	if len(s) > maxWritten {
+		return Address{}, fmt.Errorf("%w: too long", ErrAddress)
+	}
 	local, rest, err := cutLocal(s)
 	if err != nil {
 		return Address{}, err

@@ -2,7 +2,6 @@ package mail
 
 import (
 	"fmt"
-	"net/netip"
 	"strings"
 
 	"golang.org/x/net/idna"
@@ -13,25 +12,34 @@ import (
 // two labels. The zero value is no domain.
 type Domain string
 
-// ParseDomain reads a domain name in ASCII or in its own letters. It returns an
-// error that wraps ErrDomain for anything that could not stand in the DNS as a
-// mail domain, an IP address included.
+// ParseDomain reads a domain name in ASCII or in its own letters, with or without
+// the dot at its end. It returns an error that wraps ErrDomain for anything that
+// could not stand in the DNS as a mail domain, an IP address included.
 func ParseDomain(s string) (Domain, error) {
-	ascii, err := idna.Lookup.ToASCII(strings.TrimSuffix(s, "."))
-	if err != nil {
-		return "", fmt.Errorf("%q: %w: %w", s, ErrDomain, err)
+	if len(s) > maxWritten {
+		return "", fmt.Errorf("%w: too long", ErrDomain)
 	}
-	ascii = lowerASCII(ascii)
-	if len(ascii) > 253 || !strings.Contains(ascii, ".") {
-		return "", fmt.Errorf("%q: %w", s, ErrDomain)
+	ascii := lowerASCII(strings.TrimSuffix(s, "."))
+	if !isASCII(ascii) || strings.Contains(ascii, "xn--") {
+		var err error
+		if ascii, err = idna.Lookup.ToASCII(ascii); err != nil {
+			return "", fmt.Errorf("%q: %w: %w", s, ErrDomain, err)
+		}
 	}
+	if len(ascii) > maxDomain {
+		return "", fmt.Errorf("%q: %w: too long", s, ErrDomain)
+	}
+	labels, last := 0, ""
 	for label := range strings.SplitSeq(ascii, ".") {
 		if !isLabel(label) {
 			return "", fmt.Errorf("%q: %w", s, ErrDomain)
 		}
+		labels, last = labels+1, label
 	}
-	if _, err := netip.ParseAddr(ascii); err == nil {
-		return "", fmt.Errorf("%q: %w: it is an IP address", s, ErrDomain)
+	// RFC 3696 §2: no top-level domain is a number, so this is, or looks like, an
+	// IP address.
+	if labels < 2 || isNumber(last) {
+		return "", fmt.Errorf("%q: %w", s, ErrDomain)
 	}
 	return Domain(ascii), nil
 }
@@ -44,6 +52,9 @@ func (d Domain) Unicode() string {
 	}
 	return u
 }
+
+// isNumber reports whether a label is digits only.
+func isNumber(label string) bool { return strings.Trim(label, "0123456789") == "" }
 
 // isLabel is RFC 1123 §2.1, with the underscore that mail domains in use have.
 func isLabel(s string) bool {

@@ -10,17 +10,38 @@ import (
 type Status struct{ Class, Subject, Detail int }
 
 // ParseStatus reads "5.7.1" at the start of a reply's text; ok is false when
-// none stands there. Class is 2, 4 or 5, the others 0 to 999.
+// none stands there, and rest is then s. Class is 2, 4 or 5, the others 0 to 999
+// without zeros in front (RFC 3463 §2); a space or the end follows.
 func ParseStatus(s string) (status Status, rest string, ok bool) {
-	word, rest, _ := strings.Cut(s, " ")
-	n, err := fmt.Sscanf(word, "%1d.%3d.%3d", &status.Class, &status.Subject, &status.Detail)
-	if err != nil || n != 3 || status.String() != word {
+	class, rest, ok := cutNumber(s, '.')
+	if !ok || class != 2 && class != 4 && class != 5 {
 		return Status{}, s, false
 	}
-	if status.Class != 2 && status.Class != 4 && status.Class != 5 {
+	subject, rest, ok := cutNumber(rest, '.')
+	if !ok {
 		return Status{}, s, false
 	}
-	return status, rest, true
+	detail, rest, ok := cutNumber(rest, ' ')
+	if !ok {
+		return Status{}, s, false
+	}
+	return Status{Class: class, Subject: subject, Detail: detail}, rest, true
+}
+
+// cutNumber reads up to three digits and the octet after them, which at the end
+// of s may be missing only where it is the last number.
+func cutNumber(s string, after byte) (n int, rest string, ok bool) {
+	i := 0
+	for ; i < len(s) && i < 3 && s[i] >= '0' && s[i] <= '9'; i++ {
+		n = n*10 + int(s[i]-'0')
+	}
+	switch {
+	case i == 0 || i > 1 && s[0] == '0':
+		return 0, s, false
+	case i == len(s):
+		return n, "", after == ' '
+	}
+	return n, s[i+1:], s[i] == after
 }
 
 // String returns "5.7.1", or "" when no status is known.
