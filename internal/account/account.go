@@ -91,7 +91,7 @@ func New(d *db.DB, reg prometheus.Registerer) *Accounts {
 func (a *Accounts) Invalidate() { a.cache.clear() }
 
 //go:embed schema/*.sql
-var schema embed.FS //nolint:gochecknoglobals // go:embed needs a variable; nobody changes it
+var schema embed.FS
 
 // Schema returns the tables of this room.
 func Schema() db.Schema {

@@ -81,7 +81,7 @@ func (a *Accounts) Account(tx *db.Tx, number int64) (Account, error) {
 
 // Accounts returns all accounts, by number.
 func (a *Accounts) Accounts(tx *db.Tx) ([]Account, error) {
-	return collect(scanAccount)(tx.Rows(sqlAccounts))
+	return collect(tx, scanAccount, sqlAccounts)
 }
 
 // AddList makes a list in an account. The name is 1 to 100 printable characters
@@ -141,7 +141,7 @@ func (a *Accounts) Lists(tx *db.Tx, account int64) ([]List, error) {
 			return nil, err
 		}
 	}
-	return collect(scanList)(tx.Rows(sqlLists, account))
+	return collect(tx, scanList, sqlLists, account)
 }
 
 func (a *Accounts) freeAccountName(tx *db.Tx, name string, except int64) error {
@@ -199,23 +199,22 @@ func scanList(row scanner) (List, error) {
 // scanner is a row: of one, or the current one of many.
 type scanner interface{ Scan(dest ...any) error }
 
-// collect returns a function that reads all rows of a query with scan, and closes it.
-func collect[T any](scan func(scanner) (T, error)) func(*sql.Rows, error) ([]T, error) {
-	return func(rows *sql.Rows, err error) ([]T, error) {
+// collect reads all rows of a query with scan.
+func collect[T any](tx *db.Tx, scan func(scanner) (T, error), q db.SQL, args ...any) ([]T, error) {
+	rows, err := tx.Rows(q, args...)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	all := []T{}
+	for rows.Next() {
+		one, err := scan(rows)
 		if err != nil {
 			return nil, err
 		}
-		defer rows.Close()
-		all := []T{}
-		for rows.Next() {
-			one, err := scan(rows)
-			if err != nil {
-				return nil, err
-			}
-			all = append(all, one)
-		}
-		return all, rows.Err()
+		all = append(all, one)
 	}
+	return all, rows.Err()
 }
 
 // now is the time as it can be stored: in microseconds, UTC.

@@ -37,7 +37,7 @@ func (a *Accounts) SetPassword(tx *db.Tx, name string) (string, error) {
 	if _, err := tx.Exec(sqlDeleteLasting, u.ID, false); err != nil {
 		return "", fmt.Errorf("remove password of %s: %w", name, err)
 	}
-	if _, err := tx.Exec(sqlPasswordAt, u.ID, db.Micros(now())); err != nil {
+	if _, err := tx.Exec(sqlRegenerated, u.ID, db.Micros(now())); err != nil {
 		return "", fmt.Errorf("date password of %s: %w", name, err)
 	}
 	password, err := a.addCredential(tx, u, credential{length: passwordLength})
@@ -121,7 +121,7 @@ func (a *Accounts) load(ctx context.Context, name string) (*record, error) {
 		if err != nil && !missing {
 			return err
 		}
-		verifiers, err := collect(scanVerifier)(tx.Rows(sqlCredentials, u.ID, db.Micros(now())))
+		verifiers, err := collect(tx, scanVerifier, sqlVerifiers, u.ID, db.Micros(now()))
 		if err != nil || missing {
 			return err
 		}

@@ -49,14 +49,14 @@ const (
 
 // Credentials.
 const (
-	// sqlCredentials has the lasting one and the one-time ones that are still good at $2.
-	sqlCredentials db.SQL = `SELECT id, salt, hash, expires_at, one_time FROM credential
+	// sqlVerifiers has the lasting one and the one-time ones that are still good at $2.
+	sqlVerifiers db.SQL = `SELECT id, salt, hash, expires_at, one_time FROM credential
 		WHERE user_id = $1 AND used_at = 0 AND (expires_at = 0 OR expires_at > $2) ORDER BY id DESC`
 	sqlInsertCredential db.SQL = `INSERT INTO credential (id, account_id, user_id, salt, hash, one_time, created_at, expires_at)
 		VALUES ($1, $2, $3, $4, $5, $6, $7, $8)`
 	sqlDeleteCredentials db.SQL = `DELETE FROM credential WHERE user_id = $1`
 	sqlDeleteLasting     db.SQL = `DELETE FROM credential WHERE user_id = $1 AND one_time = $2`
-	sqlPasswordAt        db.SQL = `UPDATE smtp_user SET password_at = $2 WHERE id = $1`
+	sqlRegenerated       db.SQL = `UPDATE smtp_user SET password_at = $2 WHERE id = $1`
 	sqlCountOneTime      db.SQL = `SELECT COUNT(*) FROM credential WHERE user_id = $1 AND one_time = $2`
 	sqlDeleteOver        db.SQL = `DELETE FROM credential WHERE user_id = $1 AND one_time = $2 AND (used_at > 0 OR expires_at <= $3)`
 	sqlSpend             db.SQL = `UPDATE credential SET used_at = $2

@@ -164,7 +164,7 @@ func (a *Accounts) Users(tx *db.Tx, filter Filter) ([]User, error) {
 			return nil, err
 		}
 	}
-	return collect(scanUser)(tx.Rows(sqlUsers, filter.Account, filter.List, filter.Removed))
+	return collect(tx, scanUser, sqlUsers, filter.Account, filter.List, filter.Removed)
 }
 
 func (u User) validate() error {
