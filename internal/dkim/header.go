@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
+	"strings"
 )
 
 // field is one header field, CRLF and all.
@@ -25,7 +26,7 @@ func split(header []byte) ([]field, error) {
 			return nil, fmt.Errorf("%w: field %d is not one", ErrHeader, len(fields)+1)
 		}
 		f := field{raw: header[:end], name: name}
-		if f.rank = rank(f.lowerName()); f.rank == rankFrom {
+		if f.rank = rank(header[:name]); f.rank == rankFrom {
 			from++
 		}
 		fields = append(fields, f)
@@ -61,8 +62,6 @@ func chosen(fields []field) []field {
 	return fields
 }
 
-func (f field) lowerName() string { return string(bytes.ToLower(f.raw[:f.name])) }
-
 // appendRelaxed writes the relaxed form of the field (RFC 6376 §3.4.2).
 func (f field) appendRelaxed(out []byte) []byte {
 	for _, c := range f.raw[:f.name] {
@@ -94,12 +93,22 @@ const (
 	rankFrom = 0
 )
 
-// rank returns the place in h= of a name in lower case. They are the fields of RFC
-// 6376 §5.4.1 that people see or programs act on, RFC 8058 §4 and Feedback-ID,
-// which providers take only when signed. Not among them: what hops add or change
+// rank returns the place of a name in any case in signedNames, or unsigned.
+func rank(name []byte) int {
+	for i, signed := range signedNames() {
+		if len(name) == len(signed) && strings.EqualFold(string(name), signed) {
+			return i
+		}
+	}
+	return unsigned
+}
+
+// signedNames returns what is signed, in the order of h=: the fields of RFC 6376
+// §5.4.1 that people see or programs act on, and those that providers take only
+// when signed (RFC 8058 §4; Feedback-ID). Not among them: what hops add or change
 // (Received, Return-Path, DKIM-Signature) and what only shows importance.
-func rank(name string) int {
-	return slices.Index([]string{
+func signedNames() [33]string {
+	return [...]string{
 		"from",
 		"sender", "reply-to", "to", "cc", "subject", "date", "message-id",
 		"in-reply-to", "references",
@@ -109,5 +118,5 @@ func rank(name string) int {
 		"list-id", "list-help", "list-unsubscribe", "list-unsubscribe-post", "list-subscribe",
 		"list-post", "list-owner", "list-archive",
 		"feedback-id", "auto-submitted",
-	}, name)
+	}
 }

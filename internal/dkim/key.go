@@ -72,7 +72,7 @@ func (k Key) validate() error {
 	if k.Algorithm() == "" {
 		return fmt.Errorf("%w: %T", ErrKey, k.Signer)
 	}
-	name, _ := k.Record()
+	name := k.recordName()
 	if parsed, err := mail.ParseDomain(name); err != nil || string(parsed) != name || k.Domain == "" {
 		return fmt.Errorf("%w: bad name %q", ErrKey, name)
 	}
@@ -87,7 +87,7 @@ func (k Key) Record() (name, value string) {
 	if k.Algorithm() == "" {
 		return "", ""
 	}
-	name = k.Selector + "._domainkey." + string(k.Domain)
+	name = k.recordName()
 	switch public := k.Signer.Public().(type) {
 	case *rsa.PublicKey:
 		der, err := x509.MarshalPKIXPublicKey(public)
@@ -100,6 +100,9 @@ func (k Key) Record() (name, value string) {
 	}
 	return "", ""
 }
+
+// recordName is RFC 6376 §3.6.2.1.
+func (k Key) recordName() string { return k.Selector + "._domainkey." + string(k.Domain) }
 
 // MarshalPrivate returns the private key in PKCS #8, to be sealed before it is kept.
 func (k Key) MarshalPrivate() ([]byte, error) {

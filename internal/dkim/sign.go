@@ -87,8 +87,9 @@ func appendUnsigned(out []byte, k Key, signed []field, bodyHash [sha256.Size]byt
 	f.tag("t=" + strconv.FormatInt(now.Unix(), 10) + ";")
 	f.tag("bh=" + base64.StdEncoding.EncodeToString(bodyHash[:]) + ";")
 	f.tag("h=from") // RFC 6376 §5.4.2: a From beyond those there are
+	names := signedNames()
 	for _, s := range signed {
-		f.name(s.lowerName())
+		f.name(names[s.rank])
 	}
 	f.out = append(f.out, ";\r\n b="...)
 	return f.out
