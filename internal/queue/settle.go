@@ -134,7 +134,9 @@ func settledEvent(r Recipient, at time.Time) event.Event {
 }
 
 // Release gives leased recipients back, unattempted and unchanged: they are
-// pending again and due when they were. Those whose lease is lost are left alone.
+// pending again and due when they were, and the caller must forget them: this
+// node may lease them again under the same lease. Those whose lease is lost are
+// left alone.
 func (q *Queue) Release(tx *db.Tx, items []Item) error {
 	var released int64
 	for _, item := range items {
