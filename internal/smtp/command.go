@@ -9,6 +9,7 @@ import (
 // Errors of parsing commands; they come wrapped.
 var (
 	ErrSyntax    = errors.New("syntax error")
+	ErrPath      = errors.New("not a path")
 	ErrParameter = errors.New("unknown parameter")
 	ErrValue     = errors.New("bad parameter value")
 	ErrNoDomain  = errors.New("address without a domain")

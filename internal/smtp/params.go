@@ -19,8 +19,8 @@ type Mail struct {
 	UTF8     bool  // SMTPUTF8 (RFC 6531)
 }
 
-// ParseMail reads the arguments of MAIL. Errors wrap ErrSyntax, ErrNoDomain or
-// those of mail.ParseAddress for the path, ErrParameter for a parameter that is
+// ParseMail reads the arguments of MAIL. Errors wrap ErrSyntax, for the
+// path ErrPath, ErrNoDomain or those of mail.ParseAddress, ErrParameter for a parameter that is
 // not offered (555), ErrValue for a bad value or a parameter given twice.
 func ParseMail(args string) (Mail, error) {
 	path, rest, err := cutKeyword(args, "FROM:")

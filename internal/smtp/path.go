@@ -14,12 +14,12 @@ import (
 func cutPath(s string) (path, rest string, err error) {
 	s = strings.TrimLeft(s, " \t")
 	if !utf8.ValidString(s) { // RFC 6531 §3.3
-		return "", "", fmt.Errorf("%w: not UTF-8", ErrSyntax)
+		return "", "", fmt.Errorf("%w: not UTF-8", ErrPath)
 	}
 	if !strings.HasPrefix(s, "<") {
 		path, rest, _ = strings.Cut(s, " ")
 		if path == "" || strings.ContainsAny(path, `<>"`) {
-			return "", "", fmt.Errorf("%w: no path", ErrSyntax)
+			return "", "", fmt.Errorf("%w: no path", ErrPath)
 		}
 		return path, rest, nil
 	}
@@ -29,7 +29,7 @@ func cutPath(s string) (path, rest string, err error) {
 	}
 	rest = s[end+1:]
 	if rest != "" && !isBlank(rest[0]) {
-		return "", "", fmt.Errorf("%w: no space after the path", ErrSyntax)
+		return "", "", fmt.Errorf("%w: no space after the path", ErrPath)
 	}
 	path, err = dropRoute(s[1:end])
 	return path, rest, err
@@ -48,10 +48,10 @@ func pathEnd(s string) (int, error) {
 		case c == '>' && !quoted:
 			return i, nil
 		case c == '<' && !quoted, c == ' ' && !quoted:
-			return 0, fmt.Errorf("%w: %q in the path", ErrSyntax, c)
+			return 0, fmt.Errorf("%w: %q in the path", ErrPath, c)
 		}
 	}
-	return 0, fmt.Errorf("%w: the path is not closed", ErrSyntax)
+	return 0, fmt.Errorf("%w: the path is not closed", ErrPath)
 }
 
 // dropRoute ignores a source route, "@a.example,@b.example:" (RFC 5321 §4.1.1.3, appendix C).
@@ -61,7 +61,7 @@ func dropRoute(path string) (string, error) {
 	}
 	_, mailbox, ok := strings.Cut(path, ":")
 	if !ok || mailbox == "" {
-		return "", fmt.Errorf("%w: source route without mailbox", ErrSyntax)
+		return "", fmt.Errorf("%w: source route without mailbox", ErrPath)
 	}
 	return mailbox, nil
 }
@@ -79,7 +79,7 @@ func parseReverse(path string) (mail.ReversePath, error) {
 // a door for mail that leaves (RFC 6409 §4.2).
 func parseForward(path string) (mail.ForwardPath, error) {
 	if path == "" {
-		return mail.ForwardPath{}, fmt.Errorf("%w: empty forward-path", ErrSyntax)
+		return mail.ForwardPath{}, fmt.Errorf("%w: empty forward-path", ErrPath)
 	}
 	if err := hasDomain(path); err != nil {
 		return mail.ForwardPath{}, err
