@@ -79,6 +79,9 @@ func (keyKind) prefix() string        { return "key_" }
 // ErrInvalid says that a text is not the text form of the wanted kind of identifier.
 var ErrInvalid = errors.New("not a valid id")
 
+// textLength is 16 octets in base32, without the prefix.
+const textLength = 26
+
 // encoding is base32hex: it keeps the order of the bytes and has no punctuation
 // (a double click selects it whole). Text is written in lower case, read in any.
 func encoding() *base32.Encoding { return base32.HexEncoding.WithPadding(base32.NoPadding) }
@@ -95,12 +98,13 @@ func New[T interface{ ID[K] }, K kind]() T {
 }
 
 // Before returns the lowest identifier that could be made at time t: all that
-// were made earlier (to the millisecond) sort below it.
+// were made earlier (to the millisecond) sort below it. Before 1970 it is the
+// zero value.
 func Before[T interface{ ID[K] }, K kind](t time.Time) T {
 	var i ID[K]
-	ms := t.UnixMilli()
+	ms := max(t.UnixMilli(), 0)
 	for n := range 6 {
-		i[n] = byte(ms >> (40 - 8*n))
+		i[n] = byte(ms >> (40 - 8*n) & 0xff)
 	}
 	return T(i)
 }
@@ -115,15 +119,19 @@ func Parse[T interface{ ID[K] }, K kind](s string) (T, error) {
 func parse[K kind](s string) (ID[K], error) {
 	var i ID[K]
 	var k K
-	rest, ok := strings.CutPrefix(strings.ToLower(s), k.prefix())
-	if !ok || len(rest) != 26 {
-		return i, fmt.Errorf("%q: %w (want %s and 26 letters or digits)", s, ErrInvalid, k.prefix())
+	if len(s) != len(k.prefix())+textLength {
+		return i, fmt.Errorf("%w: want %s and %d letters or digits", ErrInvalid, k.prefix(), textLength)
 	}
-	b, err := encoding().DecodeString(strings.ToUpper(rest))
+	b, err := encoding().DecodeString(strings.ToUpper(s[len(k.prefix()):]))
 	if err != nil || len(b) != len(i) {
 		return i, fmt.Errorf("%q: %w", s, ErrInvalid)
 	}
 	copy(i[:], b)
+	// Compared as a whole: the last letter has two bits to spare, and letters
+	// outside ASCII have others as their lower or upper case.
+	if !strings.EqualFold(i.String(), s) || len(i.String()) != len(s) {
+		return ID[K]{}, fmt.Errorf("%q: %w (want %s…)", s, ErrInvalid, k.prefix())
+	}
 	return i, nil
 }
 

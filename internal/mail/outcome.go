@@ -2,6 +2,7 @@ package mail
 
 import (
 	"fmt"
+	"strconv"
 	"strings"
 )
 
@@ -49,7 +50,11 @@ func (s Status) String() string {
 	if s.IsZero() {
 		return ""
 	}
-	return fmt.Sprintf("%d.%d.%d", s.Class, s.Subject, s.Detail)
+	var text [len("5.999.999")]byte
+	b := strconv.AppendInt(text[:0], int64(s.Class), 10)
+	b = strconv.AppendInt(append(b, '.'), int64(s.Subject), 10)
+	b = strconv.AppendInt(append(b, '.'), int64(s.Detail), 10)
+	return string(b)
 }
 
 // IsZero reports whether no status is known.
@@ -106,7 +111,7 @@ type Outcome struct {
 func (o Outcome) Reply() string {
 	parts := make([]string, 0, 3)
 	if o.Code != 0 {
-		parts = append(parts, fmt.Sprint(o.Code))
+		parts = append(parts, strconv.Itoa(o.Code))
 	}
 	if !o.Status.IsZero() {
 		parts = append(parts, o.Status.String())
