@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"mittente/internal/mail"
+	"mittente/internal/msa"
 	"mittente/internal/sender"
 )
 
@@ -72,10 +73,8 @@ func (c *checker) smtp() {
 	if len(s.Bind) == 0 {
 		c.fail("smtp.bind", "is empty: mail could not come in", `want something like ["0.0.0.0", "::"]`)
 	}
-	for _, r := range s.Ports {
-		if _, _, err := parsePorts(r); err != nil {
-			c.fail("smtp.ports", err.Error(), `want ports and ranges in quotes, like ["25", "1025-5000"]`)
-		}
+	if _, err := msa.ParsePorts(s.Ports); err != nil {
+		c.fail("smtp.ports", err.Error(), "")
 	}
 	if len(s.Ports) == 0 {
 		c.fail("smtp.ports", "is empty: mail could not come in", `want something like ["25", "1025-5000"]`)
@@ -182,20 +181,6 @@ func (c *checker) keyPair(section string, p KeyPairConfig) {
 			c.fail(section+".cert", err.Error(), "want two PEM files that belong together and that this user may read")
 		}
 	}
-}
-
-// parsePorts reads "25" or "1025-5000".
-func parsePorts(s string) (first, last uint16, err error) {
-	low, high, isRange := strings.Cut(s, "-")
-	if !isRange {
-		high = low
-	}
-	a, errA := strconv.ParseUint(strings.TrimSpace(low), 10, 16)
-	b, errB := strconv.ParseUint(strings.TrimSpace(high), 10, 16)
-	if errA != nil || errB != nil || a == 0 || b < a {
-		return 0, 0, fmt.Errorf("%q is not a port or a range of ports", s)
-	}
-	return uint16(a), uint16(b), nil
 }
 
 // parseNetwork reads "127.0.0.0/8" or a single address.

@@ -1,0 +1,115 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/alecthomas/kong"
+)
+
+// cli is the command line: one field per command, each in a file of its own.
+type cli struct {
+	Config string `env:"MITTENTE_CONFIG" help:"Configuration file; \"-\" is standard input. Default: /etc/mittente/mittente.toml if it is there." placeholder:"FILE" short:"c"`
+	Output string `default:"table"       enum:"table,json,jsonl"                                                                               env:"MITTENTE_OUTPUT" help:"How to print: ${enum}." short:"o"`
+
+	Demo       demoCmd       `cmd:"" help:"Try it out: a relay on loopback, a first mail through it, and an inbox that shows what arrives."`
+	Init       initCmd       `cmd:"" help:"Write a documented configuration file and make the data folder."`
+	Serve      serveCmd      `cmd:"" help:"Run the relay."`
+	Conf       configCmd     `cmd:"" help:"Check or print the configuration."                                                               name:"config"`
+	Account    accountCmd    `cmd:"" help:"Accounts: each with its own lists, domains and senders."`
+	List       listCmd       `cmd:"" help:"Lists: an account's isolated environments."`
+	User       userCmd       `cmd:"" help:"SMTP+ users: the names and passwords by which applications send."`
+	Domain     domainCmd     `cmd:"" help:"Sender domains: their DNS records and their verification."`
+	Queue      queueCmd      `cmd:"" help:"Recipients that wait, and those that went."`
+	Message    messageCmd    `cmd:"" help:"Accepted messages: what became of them, and their bytes."`
+	Ports      portsCmd      `cmd:"" help:"The ports a running relay listens on, and those it skipped."`
+	Send       sendCmd       `cmd:"" help:"Send a test mail through the running relay's own door and show the transcript."`
+	Version    versionCmd    `cmd:"" help:"Print the version."`
+	Completion completionCmd `cmd:"" help:"Print a completion script for a shell."`
+}
+
+// app is what every command is handed: where it reads and writes, and the flags of all.
+type app struct {
+	in       io.Reader
+	out, err io.Writer
+	environ  []string
+	color    bool
+	config   string
+	output   string
+	model    *kong.Application
+}
+
+// exited is how kong's wish to end the process reaches run.
+type exited int
+
+// run executes one command line and returns the exit code of the process.
+func (a *app) run(ctx context.Context, args []string) (code int) {
+	defer func() {
+		if e := recover(); e != nil {
+			status, ok := e.(exited)
+			if !ok {
+				panic(e)
+			}
+			code = int(status)
+		}
+	}()
+	var c cli
+	parser, err := kong.New(&c, a.options()...)
+	if err != nil {
+		return a.report(err)
+	}
+	a.model = parser.Model
+	if len(args) == 0 {
+		args = []string{"--help"}
+	}
+	parsed, err := parser.Parse(args)
+	if err != nil {
+		return a.report(err)
+	}
+	a.config, a.output = c.Config, c.Output
+	parsed.BindTo(ctx, (*context.Context)(nil))
+	return a.report(parsed.Run(a))
+}
+
+func (a *app) options() []kong.Option {
+	return []kong.Option{
+		kong.Name("mittente"),
+		kong.Description("mittente accepts mail from applications, signs it and delivers it."),
+		kong.Writers(a.out, a.err),
+		kong.Exit(func(code int) { panic(exited(code)) }),
+		kong.ConfigureHelp(kong.HelpOptions{Compact: true}),
+		kong.Help(helpWithExitCodes),
+		kong.ShortUsageOnError(),
+	}
+}
+
+func helpWithExitCodes(options kong.HelpOptions, ctx *kong.Context) error {
+	if err := kong.DefaultHelpPrinter(options, ctx); err != nil {
+		return err
+	}
+	if ctx.Selected() != nil {
+		return nil
+	}
+	_, err := fmt.Fprintf(ctx.Stdout, "\n%s", exitCodeHelp())
+	return err
+}
+
+// report says what went wrong, if anything did, and returns the exit code for it.
+func (a *app) report(err error) int {
+	code := exitCode(err)
+	if code == exitOK || errors.Is(err, errSaid) {
+		return code
+	}
+	fmt.Fprintf(a.err, "mittente: %v\n", err)
+	var usage *kong.ParseError
+	if errors.As(err, &usage) {
+		command := ""
+		if sel := usage.Context.Selected(); sel != nil {
+			command = sel.Path() + " "
+		}
+		fmt.Fprintf(a.err, "Try: mittente %s--help\n", command)
+	}
+	return code
+}

@@ -1,0 +1,202 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"strconv"
+	"time"
+
+	"mittente/internal/account"
+	"mittente/internal/db"
+	"mittente/internal/event"
+)
+
+type accountCmd struct {
+	Add  accountAddCmd  `cmd:"" help:"Make an account."`
+	Ls   accountLsCmd   `cmd:"" help:"List the accounts."`
+	Edit accountEditCmd `cmd:"" help:"Rename an account."`
+}
+
+type accountView struct {
+	Account   int64  `json:"account"`
+	Name      string `json:"name"`
+	CreatedAt string `json:"created_at"`
+
+	created time.Time
+}
+
+func viewAccount(x account.Account) accountView {
+	return accountView{x.Number, x.Name, stamp(x.CreatedAt), x.CreatedAt}
+}
+
+func (v accountView) print(w io.Writer) {
+	fields(w, "account", strconv.FormatInt(v.Account, 10), "name", v.Name)
+}
+
+type accountAddCmd struct {
+	Name string `arg:"" help:"Its name, for people."`
+}
+
+// Run makes an account, with a first list of the same name.
+func (c accountAddCmd) Run(ctx context.Context, a *app) error {
+	return a.with(ctx, writes, func(h *house) error {
+		var made account.Account
+		var list account.List
+		err := h.change(ctx, event.Audit{Action: "account.add"}, func(tx *db.Tx, e *event.Audit) (err error) {
+			if made, err = h.accounts.AddAccount(tx, c.Name); err != nil {
+				return err
+			}
+			e.Account, e.Object = made.ID, strconv.FormatInt(made.Number, 10)
+			list, err = h.accounts.AddList(tx, made.Number, "default")
+			return err
+		})
+		if err != nil {
+			return err
+		}
+		v := struct {
+			accountView
+			List int64 `json:"list"`
+		}{viewAccount(made), list.Number}
+		return emitOne(a, v, func(w io.Writer) {
+			v.print(w)
+			fmt.Fprintf(w, "Its first list is %d: mittente user add --list %d\n", v.List, v.List)
+		})
+	})
+}
+
+type accountLsCmd struct{}
+
+// Run lists the accounts.
+func (accountLsCmd) Run(ctx context.Context, a *app) error {
+	return a.with(ctx, reads, func(h *house) error {
+		var all []accountView
+		err := h.db.View(ctx, func(tx *db.Tx) error {
+			found, err := h.accounts.Accounts(tx)
+			all = convert(found, viewAccount)
+			return err
+		})
+		if err != nil {
+			return err
+		}
+		return emit(a, all,
+			column[accountView]{"account", func(v accountView) string { return strconv.FormatInt(v.Account, 10) }},
+			column[accountView]{"name", func(v accountView) string { return v.Name }},
+			column[accountView]{"made", func(v accountView) string { return when(v.created) }},
+		)
+	})
+}
+
+type accountEditCmd struct {
+	Account int64  `arg:"" help:"Its number."`
+	Name    string `help:"Its new name." required:""`
+}
+
+// Run renames an account.
+func (c accountEditCmd) Run(ctx context.Context, a *app) error {
+	return a.with(ctx, reads, func(h *house) error {
+		var v accountView
+		err := h.change(ctx, event.Audit{Action: "account.edit"}, func(tx *db.Tx, e *event.Audit) error {
+			changed, err := h.accounts.RenameAccount(tx, c.Account, c.Name)
+			e.Account, e.Object = changed.ID, strconv.FormatInt(c.Account, 10)
+			v = viewAccount(changed)
+			return err
+		})
+		if err != nil {
+			return err
+		}
+		return emitOne(a, v, v.print)
+	})
+}
+
+type listCmd struct {
+	Add  listAddCmd  `cmd:"" help:"Make a list."`
+	Ls   listLsCmd   `cmd:"" help:"List the lists."`
+	Edit listEditCmd `cmd:"" help:"Rename a list."`
+}
+
+type listView struct {
+	List      int64  `json:"list"`
+	Account   int64  `json:"account"`
+	Name      string `json:"name"`
+	CreatedAt string `json:"created_at"`
+
+	created time.Time
+}
+
+func viewList(x account.List) listView {
+	return listView{x.Number, x.AccountNumber, x.Name, stamp(x.CreatedAt), x.CreatedAt}
+}
+
+func (v listView) print(w io.Writer) {
+	fields(w, "list", strconv.FormatInt(v.List, 10), "account", strconv.FormatInt(v.Account, 10), "name", v.Name)
+}
+
+type listAddCmd struct {
+	Name    string `arg:""      help:"Its name, for people."`
+	Account int64  `default:"1" help:"The account it belongs to."`
+}
+
+// Run makes a list.
+func (c listAddCmd) Run(ctx context.Context, a *app) error {
+	return a.with(ctx, writes, func(h *house) error {
+		var v listView
+		err := h.change(ctx, event.Audit{Action: "list.add"}, func(tx *db.Tx, e *event.Audit) error {
+			made, err := h.accounts.AddList(tx, c.Account, c.Name)
+			e.Account, e.Object = made.Account, strconv.FormatInt(made.Number, 10)
+			v = viewList(made)
+			return err
+		})
+		if err != nil {
+			return err
+		}
+		return emitOne(a, v, v.print)
+	})
+}
+
+type listLsCmd struct {
+	Account int64 `help:"Only those of this account." placeholder:"N"`
+}
+
+// Run lists the lists.
+func (c listLsCmd) Run(ctx context.Context, a *app) error {
+	return a.with(ctx, reads, func(h *house) error {
+		var all []listView
+		err := h.db.View(ctx, func(tx *db.Tx) error {
+			found, err := h.accounts.Lists(tx, c.Account)
+			all = convert(found, viewList)
+			return err
+		})
+		if err != nil {
+			return err
+		}
+		return emit(a, all,
+			column[listView]{"list", func(v listView) string { return strconv.FormatInt(v.List, 10) }},
+			column[listView]{"account", func(v listView) string { return strconv.FormatInt(v.Account, 10) }},
+			column[listView]{"name", func(v listView) string { return v.Name }},
+			column[listView]{"made", func(v listView) string { return when(v.created) }},
+		)
+	})
+}
+
+type listEditCmd struct {
+	List int64  `arg:"" help:"Its number."`
+	Name string `help:"Its new name." required:""`
+}
+
+// Run renames a list.
+func (c listEditCmd) Run(ctx context.Context, a *app) error {
+	return a.with(ctx, reads, func(h *house) error {
+		var v listView
+		err := h.change(ctx, event.Audit{Action: "list.edit"}, func(tx *db.Tx, e *event.Audit) error {
+			changed, err := h.accounts.RenameList(tx, c.List, c.Name)
+			e.Account, e.Object = changed.Account, strconv.FormatInt(c.List, 10)
+			v = viewList(changed)
+			return err
+		})
+		if err != nil {
+			return err
+		}
+		return emitOne(a, v, v.print)
+	})
+}

@@ -1,0 +1,237 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strconv"
+	"strings"
+	"time"
+
+	"mittente/internal/db"
+	"mittente/internal/event"
+	"mittente/internal/id"
+	"mittente/internal/queue"
+)
+
+type messageCmd struct {
+	Ls   messageLsCmd   `cmd:"" help:"List messages, the newest first."`
+	Show messageShowCmd `cmd:"" help:"Show a message: envelope, recipients, and what happened."`
+	Raw  messageRawCmd  `cmd:"" help:"Write the bytes of a message as they are kept, while they are kept."`
+}
+
+type messageView struct {
+	ID            id.Message `json:"id"`
+	User          string     `json:"user"`
+	From          string     `json:"from"`
+	HeaderFrom    string     `json:"header_from"`
+	Subject       string     `json:"subject"`
+	MessageID     string     `json:"message_id"`
+	Size          int64      `json:"size"`
+	Priority      int        `json:"priority"`
+	SigningDomain string     `json:"signing_domain"`
+	AcceptedAt    string     `json:"accepted_at"`
+	RecipientN    int        `json:"recipient_count"`
+	Unsettled     int        `json:"unsettled"`
+	Undelivered   int        `json:"undelivered"`
+
+	accepted time.Time
+}
+
+func viewMessage(m queue.Stored) messageView {
+	return messageView{
+		ID: m.ID, User: m.UserName, From: m.From.Address.Display(), HeaderFrom: m.HeaderFrom,
+		Subject: m.Subject, MessageID: m.MessageID, Size: m.Size, Priority: int(m.Priority),
+		SigningDomain: string(m.SigningDomain), AcceptedAt: stamp(m.AcceptedAt), accepted: m.AcceptedAt,
+		RecipientN: m.Recipients, Unsettled: m.Unsettled, Undelivered: m.Undelivered,
+	}
+}
+
+// state sums up the recipients of a message for a table.
+func (v messageView) state() string {
+	switch {
+	case v.Unsettled > 0:
+		return fmt.Sprintf("%d of %d wait", v.Unsettled, v.RecipientN)
+	case v.Undelivered > 0:
+		return fmt.Sprintf("%d of %d not delivered", v.Undelivered, v.RecipientN)
+	default:
+		return "delivered"
+	}
+}
+
+type messageLsCmd struct {
+	User    string     `help:"Only those of this SMTP+ user."  placeholder:"NAME"`
+	Account int64      `help:"Only those of this account."     placeholder:"N"`
+	Before  id.Message `help:"Only those older than this one." placeholder:"msg_…"`
+	Limit   int        `default:"100"                          help:"At most so many."`
+}
+
+// Run lists messages.
+func (c messageLsCmd) Run(ctx context.Context, a *app) error {
+	return a.with(ctx, reads, func(h *house) error {
+		var all []messageView
+		err := h.db.View(ctx, func(tx *db.Tx) (err error) {
+			filter := queue.Filter{User: c.User, Before: c.Before, Limit: c.Limit}
+			if c.Account != 0 {
+				if filter.Account, err = h.accountID(tx, c.Account); err != nil {
+					return err
+				}
+			}
+			found, err := h.queue.Messages(tx, filter)
+			all = convert(found, viewMessage)
+			return err
+		})
+		if err != nil {
+			return err
+		}
+		return emit(a, all,
+			column[messageView]{"id", func(v messageView) string { return v.ID.String() }},
+			column[messageView]{"accepted", func(v messageView) string { return when(v.accepted) }},
+			column[messageView]{"user", func(v messageView) string { return v.User }},
+			column[messageView]{"from", func(v messageView) string { return orDash(oneLine(v.From, 40)) }},
+			column[messageView]{"state", messageView.state},
+			column[messageView]{"subject", func(v messageView) string { return oneLine(v.Subject, 50) }},
+		)
+	})
+}
+
+type messageShowCmd struct {
+	ID id.Message `arg:"" help:"msg_…, as the 250 reply said."`
+}
+
+type eventView struct {
+	ID          id.Event     `json:"id"`
+	At          string       `json:"at"`
+	Kind        event.Kind   `json:"kind"`
+	Recipient   id.Recipient `json:"recipient,omitzero"`
+	To          string       `json:"to,omitempty"`
+	Attempt     int          `json:"attempt,omitempty"`
+	NextAttempt string       `json:"next_attempt,omitempty"`
+	Reply       string       `json:"reply,omitempty"`
+	RemoteMTA   string       `json:"remote_mta,omitempty"`
+	RemoteAddr  string       `json:"remote_addr,omitempty"`
+	TLS         string       `json:"tls,omitempty"`
+
+	at, next time.Time
+}
+
+type messageDetail struct {
+	messageView
+	Recipients []recipientView `json:"recipients"`
+	Events     []eventView     `json:"events"`
+}
+
+// Run shows a message.
+func (c messageShowCmd) Run(ctx context.Context, a *app) error {
+	return a.with(ctx, reads, func(h *house) error {
+		v, err := h.message(ctx, c.ID)
+		if err != nil {
+			return err
+		}
+		return emitOne(a, v, func(w io.Writer) { v.print(w, a) })
+	})
+}
+
+// message reads everything that is known of a message.
+func (h *house) message(ctx context.Context, m id.Message) (messageDetail, error) {
+	var v messageDetail
+	err := h.db.View(ctx, func(tx *db.Tx) error {
+		stored, err := h.queue.Message(tx, m)
+		if err != nil {
+			return err
+		}
+		recipients, err := h.queue.Recipients(tx, queue.Filter{Message: m, Limit: queue.MaxLimit})
+		if err != nil {
+			return err
+		}
+		events, err := event.OfMessage(tx, m)
+		v = messageDetail{messageView: viewMessage(stored), Recipients: convert(recipients, viewRecipient)}
+		to := map[id.Recipient]string{}
+		for _, r := range v.Recipients {
+			to[r.ID] = r.To
+		}
+		v.Events = convert(events, func(e event.Event) eventView { return viewEvent(e, to[e.Recipient]) })
+		return err
+	})
+	return v, err
+}
+
+func viewEvent(e event.Event, to string) eventView {
+	v := eventView{
+		ID: e.ID, At: stamp(e.At), Kind: e.Kind, Recipient: e.Recipient, To: to,
+		Attempt: e.Detail.Attempt, NextAttempt: stamp(e.Detail.Next), at: e.At, next: e.Detail.Next,
+	}
+	if o := e.Detail.Outcome; o != nil {
+		v.Reply, v.RemoteMTA, v.RemoteAddr, v.TLS = oneLine(o.Reply(), 1000), o.RemoteMTA, o.RemoteAddr, o.TLS
+	}
+	return v
+}
+
+func (v messageDetail) print(w io.Writer, a *app) {
+	from := v.From
+	if from == "" {
+		from = "<>"
+	}
+	fields(w,
+		"message", v.ID.String(), "user", v.User, "accepted", when(v.accepted), "size", strconv.FormatInt(v.Size, 10)+" bytes",
+		"reverse-path", from, "From", oneLine(v.HeaderFrom, 200), "Subject", oneLine(v.Subject, 200), "Message-ID", oneLine(v.MessageID, 200),
+		"priority", strconv.Itoa(v.Priority), "signed by", v.SigningDomain,
+	)
+	fmt.Fprintln(w)
+	rows := [][]string{{"RECIPIENT", "TO", "STATE", "ATTEMPTS", "NEXT ATTEMPT"}}
+	for _, r := range v.Recipients {
+		rows = append(rows, []string{r.ID.String(), oneLine(r.To, 60), string(r.State), strconv.Itoa(r.Attempts), when(r.due)})
+	}
+	_ = a.writeTable(rows)
+	fmt.Fprintln(w)
+	v.timeline(w)
+}
+
+// timeline tells the events in their order.
+func (v messageDetail) timeline(w io.Writer) {
+	for _, e := range v.Events {
+		text := fmt.Sprintf("%s  %-9s  %s", e.at.Local().Format("2006-01-02 15:04:05.000"), e.Kind, oneLine(e.To, 60))
+		var more []string
+		if host := strings.TrimSpace(e.RemoteMTA + " " + e.RemoteAddr); host != "" {
+			more = append(more, "by "+host)
+		}
+		if e.TLS != "" {
+			more = append(more, e.TLS)
+		}
+		if e.Reply != "" {
+			more = append(more, e.Reply)
+		}
+		if !e.next.IsZero() {
+			more = append(more, "again at "+when(e.next))
+		}
+		if len(more) > 0 {
+			text += ": " + strings.Join(more, "; ")
+		}
+		fmt.Fprintln(w, text)
+	}
+}
+
+type messageRawCmd struct {
+	ID id.Message `arg:"" help:"msg_…, as the 250 reply said."`
+}
+
+// Run writes the content, byte for byte, whatever --output says.
+func (c messageRawCmd) Run(ctx context.Context, a *app) error {
+	return a.with(ctx, reads, func(h *house) error {
+		var m queue.Stored
+		err := h.db.View(ctx, func(tx *db.Tx) (err error) {
+			m, err = h.queue.Message(tx, c.ID)
+			return err
+		})
+		if err != nil {
+			return err
+		}
+		r, err := h.spool.Open(ctx, m.Content)
+		if err != nil {
+			return err
+		}
+		_, err = io.Copy(a.out, r)
+		return errors.Join(err, r.Close())
+	})
+}

@@ -1,0 +1,167 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"strconv"
+	"time"
+
+	"mittente/internal/db"
+	"mittente/internal/id"
+	"mittente/internal/mail"
+	"mittente/internal/queue"
+)
+
+type queueCmd struct {
+	Ls   queueLsCmd   `cmd:"" help:"List recipients: those that wait, or with --state those in any state."`
+	Show queueShowCmd `cmd:"" help:"Show a recipient, or all recipients of a message."`
+}
+
+type recipientView struct {
+	ID          id.Recipient  `json:"id"`
+	Message     id.Message    `json:"message"`
+	To          string        `json:"to"`
+	State       queue.State   `json:"state"`
+	Attempts    int           `json:"attempts"`
+	NextAttempt string        `json:"next_attempt,omitempty"`
+	SettledAt   string        `json:"settled_at,omitempty"`
+	LastReply   string        `json:"last_reply,omitempty"`
+	Last        *mail.Outcome `json:"last,omitempty"`
+
+	due, settled time.Time
+}
+
+func viewRecipient(r queue.Recipient) recipientView {
+	v := recipientView{
+		ID: r.ID, Message: r.Message, To: r.To.Address.Display(), State: r.State, Attempts: r.Attempts,
+		SettledAt: stamp(r.SettledAt), settled: r.SettledAt,
+	}
+	if !r.State.Settled() {
+		v.NextAttempt, v.due = stamp(r.Due), r.Due
+	}
+	if r.Last.Action != "" {
+		v.LastReply, v.Last = oneLine(r.Last.Reply(), 1000), &r.Last
+	}
+	return v
+}
+
+func recipientColumns() []column[recipientView] {
+	return []column[recipientView]{
+		{"id", func(v recipientView) string { return v.ID.String() }},
+		{"to", func(v recipientView) string { return oneLine(v.To, 50) }},
+		{"state", func(v recipientView) string { return string(v.State) }},
+		{"attempts", func(v recipientView) string { return strconv.Itoa(v.Attempts) }},
+		{"next attempt", func(v recipientView) string { return orDash(when(v.due)) }},
+		{"last reply", func(v recipientView) string { return orDash(oneLine(v.LastReply, 80)) }},
+	}
+}
+
+type queueLsCmd struct {
+	State   string `enum:",pending,leased,held,delivered,failed,expired,cancelled,suppressed,all" default:"" help:"Only this state; default: all that wait." placeholder:"STATE"`
+	Domain  string `help:"Only recipients at this domain." placeholder:"D"`
+	Account int64  `help:"Only those of this account." placeholder:"N"`
+	Limit   int    `default:"100" help:"At most so many."`
+}
+
+// Run lists recipients.
+func (c queueLsCmd) Run(ctx context.Context, a *app) error {
+	filter := queue.Filter{Limit: c.Limit}
+	if c.Domain != "" {
+		domain, err := mail.ParseDomain(c.Domain)
+		if err != nil {
+			return fmt.Errorf("%w: %w", errUsage, err)
+		}
+		filter.Domain = domain
+	}
+	states := []queue.State{queue.State(c.State)}
+	if c.State == "all" {
+		states = append([]queue.State{""}, settledStates()...)
+	}
+	return a.with(ctx, reads, func(h *house) error {
+		var all []recipientView
+		err := h.db.View(ctx, func(tx *db.Tx) (err error) {
+			if c.Account != 0 {
+				if filter.Account, err = h.accountID(tx, c.Account); err != nil {
+					return err
+				}
+			}
+			for _, filter.State = range states {
+				found, err := h.queue.Recipients(tx, filter)
+				if err != nil {
+					return err
+				}
+				all = append(all, convert(found, viewRecipient)...)
+			}
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+		return emit(a, all[:min(len(all), max(c.Limit, 1))], recipientColumns()...)
+	})
+}
+
+func settledStates() []queue.State {
+	var settled []queue.State
+	for _, s := range queue.States() {
+		if s.Settled() {
+			settled = append(settled, s)
+		}
+	}
+	return settled
+}
+
+type queueShowCmd struct {
+	ID string `arg:"" help:"rcp_… or msg_…"`
+}
+
+// Run shows one recipient, or those of a message.
+func (c queueShowCmd) Run(ctx context.Context, a *app) error {
+	var message id.Message
+	if err := message.UnmarshalText([]byte(c.ID)); err == nil {
+		return a.with(ctx, reads, func(h *house) error {
+			v, err := h.recipients(ctx, message)
+			if err != nil {
+				return err
+			}
+			return emit(a, v, recipientColumns()...)
+		})
+	}
+	var recipient id.Recipient
+	if err := recipient.UnmarshalText([]byte(c.ID)); err != nil {
+		return fmt.Errorf("%w: %q is neither rcp_… nor msg_…, as mittente queue ls and the 250 reply show them", errUsage, c.ID)
+	}
+	return a.with(ctx, reads, func(h *house) error {
+		var v recipientView
+		err := h.db.View(ctx, func(tx *db.Tx) error {
+			found, err := h.queue.Recipient(tx, recipient)
+			v = viewRecipient(found)
+			return err
+		})
+		if err != nil {
+			return err
+		}
+		return emitOne(a, v, v.print)
+	})
+}
+
+func (v recipientView) print(w io.Writer) {
+	fields(w,
+		"recipient", v.ID.String(), "message", v.Message.String(), "to", v.To, "state", string(v.State),
+		"attempts", strconv.Itoa(v.Attempts), "next attempt", when(v.due), "settled", when(v.settled), "last reply", v.LastReply,
+	)
+}
+
+// recipients returns those of a message, which must be there.
+func (h *house) recipients(ctx context.Context, message id.Message) (views []recipientView, err error) {
+	err = h.db.View(ctx, func(tx *db.Tx) error {
+		if _, err := h.queue.Message(tx, message); err != nil {
+			return err
+		}
+		found, err := h.queue.Recipients(tx, queue.Filter{Message: message, Limit: queue.MaxLimit})
+		views = convert(found, viewRecipient)
+		return err
+	})
+	return views, err
+}

@@ -1,0 +1,195 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"os/user"
+	"path/filepath"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sys/unix"
+
+	"mittente/internal/account"
+	"mittente/internal/db"
+	"mittente/internal/dns"
+	"mittente/internal/event"
+	"mittente/internal/id"
+	"mittente/internal/queue"
+	"mittente/internal/sender"
+	"mittente/internal/spool"
+)
+
+// house is the rooms that keep tables: what serve and the commands work with.
+type house struct {
+	cfg      *loaded
+	db       *db.DB
+	resolver *dns.Resolver
+	accounts *account.Accounts
+	senders  *sender.Senders
+	spool    *spool.Spool
+	queue    *queue.Queue
+}
+
+// use says what a command wants of the database.
+type use int
+
+const (
+	reads  use = iota // it must be there
+	writes            // it is made when missing
+)
+
+// open opens the configured database for a command, as the owner of its folder.
+func (a *app) open(ctx context.Context, u use) (*house, error) {
+	l, err := a.load()
+	if err != nil {
+		return nil, err
+	}
+	if err := becomeOwner(l.DataDir); err != nil {
+		return nil, err
+	}
+	file := filepath.Join(l.DataDir, "mittente.db")
+	if _, err := os.Stat(file); errors.Is(err, fs.ErrNotExist) && u == reads {
+		return nil, fmt.Errorf("%w: there is no database %s yet (mittente serve makes it; is this the right configuration?)", errNotFound, file)
+	}
+	return openHouse(ctx, l, houseDeps{})
+}
+
+// with opens the house, lets do work in it, and closes it.
+func (a *app) with(ctx context.Context, u use, do func(*house) error) error {
+	h, err := a.open(ctx, u)
+	if err != nil {
+		return err
+	}
+	return errors.Join(do(h), h.close())
+}
+
+// houseDeps is what the rooms tell of themselves, and to whom; commands let them be silent.
+type houseDeps struct {
+	log *slog.Logger
+	reg prometheus.Registerer
+}
+
+// openHouse opens and migrates the database and makes the rooms over it. Secret
+// key and first account are made when the database is new.
+func openHouse(ctx context.Context, l *loaded, deps houseDeps) (*house, error) {
+	if err := makeDataDir(l.DataDir); err != nil {
+		return nil, fmt.Errorf("%w: %w", errUnavailable, err)
+	}
+	d, err := db.Open(ctx, db.Config{URL: l.Database, DataDir: l.DataDir, ReserveBytes: max(1, l.Storage.ReserveBytes)}, deps.reg)
+	if err != nil {
+		return nil, fmt.Errorf("open the database: %w", err)
+	}
+	h := &house{cfg: l, db: d}
+	if err := h.furnish(ctx, deps); err != nil {
+		return nil, errors.Join(err, d.Close())
+	}
+	return h, nil
+}
+
+// furnish migrates and makes the rooms.
+func (h *house) furnish(ctx context.Context, deps houseDeps) error {
+	reg := deps.reg
+	if err := h.db.Migrate(ctx, account.Schema(), event.Schema(), spool.Schema(), sender.Schema(), queue.Schema()); err != nil {
+		return fmt.Errorf("migrate the database: %w", err)
+	}
+	secret, err := h.secret(ctx)
+	if err != nil {
+		return err
+	}
+	if h.resolver, err = newResolver(h.cfg.DNS, reg); err != nil {
+		return err
+	}
+	h.accounts = account.New(h.db, reg)
+	h.spool = spool.New(h.db, spool.Config{ContentMax: h.cfg.contentMax()}, reg)
+	h.queue = queue.New(queue.Deps{DB: h.db, Spool: h.spool, Retention: h.cfg.retention(), Log: deps.log}, reg)
+	h.senders, err = sender.New(sender.Deps{DB: h.db, Resolver: h.resolver, Secret: secret, Hostname: h.cfg.Hostname}, reg)
+	if err != nil {
+		return err
+	}
+	return h.db.Batch(ctx, func(tx *db.Tx) error {
+		return errors.Join(h.senders.CheckSecret(tx), h.accounts.Bootstrap(tx))
+	})
+}
+
+func (h *house) close() error { return h.db.Close() }
+
+// contentMax is how many bytes settled content may take: a tenth of the disk by default.
+func (l *loaded) contentMax() int64 {
+	if l.Storage.ContentMaxBytes > 0 {
+		return l.Storage.ContentMaxBytes
+	}
+	var st unix.Statfs_t
+	if err := unix.Statfs(l.DataDir, &st); err != nil {
+		return 0
+	}
+	return int64(st.Blocks) * st.Bsize / 10 //nolint:gosec // no disk has 2^63 blocks
+}
+
+// secret returns the key that seals what is secret in the database. It is made
+// only for a database that has none yet: a lost key is not to be replaced in silence.
+func (h *house) secret(ctx context.Context) (sender.Secret, error) {
+	if h.cfg.secret != "" {
+		return sender.ParseSecret(h.cfg.secret)
+	}
+	var sealed bool
+	err := h.db.View(ctx, func(tx *db.Tx) (err error) {
+		sealed, err = sender.Sealed(tx)
+		return err
+	})
+	if err != nil {
+		return sender.Secret{}, err
+	}
+	if !sealed {
+		return sender.MakeSecret(h.cfg.secretPath())
+	}
+	secret, err := sender.LoadSecret(h.cfg.secretPath())
+	if errors.Is(err, fs.ErrNotExist) {
+		return secret, fmt.Errorf("%w: the secret key %s is missing, and the database was made with it: put it back", errUnavailable, h.cfg.secretPath())
+	}
+	return secret, err
+}
+
+// newResolver falls back to a name server on this host where the system names
+// none, as the C library does.
+func newResolver(c DNSConfig, reg prometheus.Registerer) (*dns.Resolver, error) {
+	r, err := dns.New(dns.Config{Servers: c.Servers}, reg)
+	if err != nil && len(c.Servers) == 0 {
+		return dns.New(dns.Config{Servers: []string{"127.0.0.1:53"}}, reg)
+	}
+	return r, err
+}
+
+// actor is who the audit log says did it: the name of the system's user.
+func actor() string {
+	for _, name := range []string{os.Getenv("SUDO_USER"), os.Getenv("DOAS_USER")} {
+		if name != "" {
+			return name
+		}
+	}
+	if u, err := user.Current(); err == nil {
+		return u.Username
+	}
+	return fmt.Sprintf("uid %d", os.Getuid())
+}
+
+// change runs a change and its entry in the audit log in one transaction.
+func (h *house) change(ctx context.Context, entry event.Audit, do func(*db.Tx, *event.Audit) error) error {
+	return h.db.Batch(ctx, func(tx *db.Tx) error {
+		e := entry
+		if err := do(tx, &e); err != nil {
+			return err
+		}
+		e.Actor = actor()
+		return event.Record(tx, e)
+	})
+}
+
+// accountID finds an account by its number.
+func (h *house) accountID(tx *db.Tx, number int64) (id.Account, error) {
+	acc, err := h.accounts.Account(tx, number)
+	return acc.ID, err
+}

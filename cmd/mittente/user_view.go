@@ -1,0 +1,113 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"strconv"
+	"strings"
+	"time"
+
+	"mittente/internal/account"
+	"mittente/internal/db"
+	"mittente/internal/sender"
+)
+
+// userView is an SMTP+ user as commands print it.
+type userView struct {
+	Username   string         `json:"username"`
+	Password   string         `json:"password,omitempty"`
+	List       int64          `json:"list"`
+	Account    int64          `json:"account"`
+	Active     bool           `json:"active"`
+	Effective  bool           `json:"effective"` // has a verified entry, so that active means something
+	Priority   int            `json:"priority"`
+	RequireTLS bool           `json:"require_tls"`
+	Note       string         `json:"note,omitempty"`
+	Domains    []string       `json:"domains"`
+	Senders    []string       `json:"senders"`
+	Entries    []sender.Entry `json:"entries"`
+	CreatedAt  string         `json:"created_at"`
+	PasswordAt string         `json:"password_at"`
+	LastUsedAt string         `json:"last_used_at,omitempty"`
+	Warnings   []string       `json:"warnings"`
+
+	created, password, used time.Time
+}
+
+// viewUser reads what belongs to a user.
+func (h *house) viewUser(tx *db.Tx, u account.User) (userView, error) {
+	v := userView{
+		Username: u.Name, List: u.ListNumber, Account: u.AccountNumber, Active: u.Active,
+		Priority: int(u.Priority), RequireTLS: u.RequireTLS, Note: u.Note,
+		Domains: []string{}, Senders: []string{}, Warnings: []string{},
+		CreatedAt: stamp(u.CreatedAt), PasswordAt: stamp(u.PasswordAt), LastUsedAt: stamp(u.LastUsedAt),
+		created: u.CreatedAt, password: u.PasswordAt, used: u.LastUsedAt,
+	}
+	var err error
+	if v.Entries, err = h.senders.Entries(tx, u.ID); err != nil {
+		return v, err
+	}
+	for _, e := range v.Entries {
+		v.Effective = v.Effective || e.State == sender.StateVerified
+		if e.Kind == sender.KindAddress {
+			v.Senders = append(v.Senders, e.Text)
+		} else {
+			v.Domains = append(v.Domains, e.Text)
+		}
+	}
+	if v.Active && !v.Effective {
+		v.Warnings = append(v.Warnings, u.Name+" is active, but none of its senders is verified: it can send nothing")
+	}
+	return v, nil
+}
+
+// state is one word for a table.
+func (v userView) state() string {
+	switch {
+	case !v.Active:
+		return "inactive"
+	case !v.Effective:
+		return "unverified"
+	default:
+		return "active"
+	}
+}
+
+func (v userView) print(w io.Writer) {
+	fields(w,
+		"username", v.Username, "password", v.Password, "list", strconv.FormatInt(v.List, 10),
+		"account", strconv.FormatInt(v.Account, 10), "state", v.state(), "priority", strconv.Itoa(v.Priority),
+		"TLS", map[bool]string{true: "required", false: "optional"}[v.RequireTLS],
+		"made", when(v.created), "password of", when(v.password), "last used", when(v.used), "note", v.Note,
+	)
+	for _, e := range v.Entries {
+		through := ""
+		if e.Kind == sender.KindAddress && e.Through != "" {
+			through = " through " + string(e.Through)
+		}
+		fmt.Fprintf(w, "sends from  %s  %s%s\n", e.Text, e.State, through)
+	}
+	for _, warning := range v.Warnings {
+		fmt.Fprintln(w, "warning:", warning)
+	}
+}
+
+// nextStep says what is missing before a new user can send.
+func (v userView) nextStep() string {
+	var pending []string
+	for _, e := range v.Entries {
+		if e.State != sender.StateVerified {
+			pending = append(pending, e.Text)
+		}
+	}
+	switch {
+	case len(v.Entries) == 0:
+		return fmt.Sprintf("Next: mittente user edit %s --domain D", v.Username)
+	case !v.Effective:
+		return fmt.Sprintf("Next: verify %s, then mittente user edit %s --active", strings.Join(pending, ", "), v.Username)
+	case !v.Active:
+		return fmt.Sprintf("Next: mittente user edit %s --active", v.Username)
+	default:
+		return fmt.Sprintf("It can send now: mittente send --user %s --from A --to B", v.Username)
+	}
+}
