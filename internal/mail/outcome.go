@@ -65,8 +65,8 @@ func (s Status) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
 
 // UnmarshalText reads the text form; an empty text is "not known".
 func (s *Status) UnmarshalText(text []byte) error {
-	parsed, rest, ok := ParseStatus(string(text))
-	if len(text) > 0 && (!ok || rest != "") {
+	parsed, _, ok := ParseStatus(string(text))
+	if len(text) > 0 && (!ok || parsed.String() != string(text)) {
 		return fmt.Errorf("%q is not an enhanced status code", text)
 	}
 	*s = parsed
@@ -116,5 +116,8 @@ func (o Outcome) Reply() string {
 	if !o.Status.IsZero() {
 		parts = append(parts, o.Status.String())
 	}
-	return strings.Join(append(parts, o.Diagnostic), " ")
+	if o.Diagnostic != "" {
+		parts = append(parts, o.Diagnostic)
+	}
+	return strings.Join(parts, " ")
 }
