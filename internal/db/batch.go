@@ -172,6 +172,7 @@ type batch struct {
 func (d *DB) lead(first *call) {
 	b := &batch{db: d, calls: []*call{first}}
 	defer b.end()
+	defer b.abort()
 	if first.solo != nil {
 		b.solo(first)
 	} else {
@@ -312,12 +313,8 @@ func (c *call) attempt(d *DB) (failed bool) {
 	return c.err != nil && (tx.wrote || tx.failed != nil || d.writer.gaveUp())
 }
 
-// end hands the lead on and tells the callers. It runs even when a callback
-// ended the goroutine, as t.FailNow does.
+// end hands the lead on and tells the callers.
 func (b *batch) end() {
-	if !b.over {
-		b.abort()
-	}
 	d := b.db
 	d.mu.Lock()
 	if next := d.pop(func(*call) bool { return true }); next != nil {
@@ -332,8 +329,12 @@ func (b *batch) end() {
 	}
 }
 
+// abort rolls back when a callback ended the goroutine, as t.FailNow does.
 func (b *batch) abort() {
-	b.db.undo()
+	if b.over {
+		return
+	}
+	defer b.db.undo()
 	for _, c := range b.calls {
 		if !c.settled {
 			c.err, c.hooks, c.panic, c.settled = errGoexit, nil, nil, true

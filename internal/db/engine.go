@@ -25,7 +25,7 @@ const (
 // engine is SQLite on one file: one pool per way of opening it.
 type engine struct {
 	write, read, aside *sql.DB
-	want               []pragma
+	want, wantRead     []pragma
 	rolledBack         atomic.Bool // the writer's transaction was rolled back, by whomever
 }
 
@@ -33,30 +33,29 @@ type engine struct {
 type pragma struct{ name, value, confirm string }
 
 func newEngine(cfg Config, path string) *engine {
-	e := &engine{want: pragmas(cfg)}
-	open := func(extra ...string) *sql.DB {
-		var c driver.Connector = connector{dsn: dsn(path, e.want, extra...)}
+	e := &engine{want: pragmas(cfg), wantRead: readerPragmas(cfg)}
+	open := func(want []pragma, extra ...string) *sql.DB {
+		var c driver.Connector = connector{dsn: dsn(path, want, extra...)}
 		if cfg.Wrap != nil {
 			c = cfg.Wrap(c)
 		}
 		return sql.OpenDB(c)
 	}
-	e.write = open("_pragma=cache_size(-16384)")
+	e.write = open(append(e.want, pragma{name: "cache_size", value: "-16384"}))
 	e.write.SetMaxOpenConns(1)
-	e.read = open("mode=ro", "_pragma=query_only(1)")
+	e.read = open(e.wantRead, "mode=ro")
 	e.read.SetMaxOpenConns(cfg.Readers)
-	e.aside = open("_txlock=immediate")
+	e.aside = open(e.want, "_txlock=immediate")
 	e.aside.SetMaxOpenConns(1)
 	e.aside.SetMaxIdleConns(0)
 	return e
 }
 
-// pragmas lists the settings in the order in which they must be made:
+// pragmas lists the settings of what writes, in the order in which they must be made:
 // auto_vacuum before anything writes the file's first page.
 func pragmas(cfg Config) []pragma {
-	ms := strconv.FormatInt(cfg.BusyTimeout.Milliseconds(), 10)
 	return []pragma{
-		{"busy_timeout", ms, ms},
+		busyTimeout(cfg),
 		{"auto_vacuum", "INCREMENTAL", "2"},
 		{"journal_mode", "WAL", "wal"},
 		{"synchronous", "FULL", "2"}, // in WAL mode: a sync of the log at every commit
@@ -65,6 +64,17 @@ func pragmas(cfg Config) []pragma {
 		{"journal_size_limit", strconv.Itoa(walKeep), strconv.Itoa(walKeep)},
 		{"temp_store", "MEMORY", "2"},
 	}
+}
+
+// readerPragmas lists the settings of a connection that can't write. That the
+// file has a log was settled by the writer; it can only be confirmed here.
+func readerPragmas(cfg Config) []pragma {
+	return []pragma{busyTimeout(cfg), {"query_only", "ON", "1"}, {"temp_store", "MEMORY", "2"}}
+}
+
+func busyTimeout(cfg Config) pragma {
+	ms := strconv.FormatInt(cfg.BusyTimeout.Milliseconds(), 10)
+	return pragma{"busy_timeout", ms, ms}
 }
 
 // dsn is the driver's name for the file. Its parameters must be written as
@@ -111,7 +121,7 @@ func (e *engine) openReader(ctx context.Context) (*session, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := s.confirm([]pragma{{"query_only", "", "1"}, {"journal_mode", "", "wal"}}); err != nil {
+	if err := s.confirm(append(e.wantRead, pragma{"journal_mode", "", "wal"})); err != nil {
 		return nil, errors.Join(err, s.close())
 	}
 	return s, nil

@@ -90,14 +90,12 @@ func (s *session) dataVersion() (int64, error) {
 	return v, classifyControl(err)
 }
 
-// discard closes the connection for good, rather than giving it back to its pool.
+// discard closes the connection for good, rather than giving it back to its
+// pool. What goes wrong with that is of no interest any more.
 func (s *session) discard() {
-	if s.conn == nil {
-		return
-	}
-	// The error that Raw returns is the one it is given.
+	_ = s.closeStatements()
 	_ = s.conn.Raw(func(any) error { return driver.ErrBadConn })
-	_ = s.close()
+	_ = s.conn.Close()
 	s.conn = nil
 }
 
@@ -105,7 +103,13 @@ func (s *session) close() error {
 	if s == nil || s.conn == nil {
 		return nil
 	}
-	errs := make([]error, 0, len(s.statements)+5)
+	err := errors.Join(s.closeStatements(), s.conn.Close())
+	s.conn = nil
+	return err
+}
+
+func (s *session) closeStatements() error {
+	errs := make([]error, 0, len(s.statements)+4)
 	for _, stmt := range s.statements {
 		errs = append(errs, stmt.Close())
 	}
@@ -114,12 +118,7 @@ func (s *session) close() error {
 			errs = append(errs, stmt.Close())
 		}
 	}
-	err := s.conn.Close()
-	s.conn = nil
-	if errors.Is(err, sql.ErrConnDone) {
-		return nil
-	}
-	return errors.Join(append(errs, err)...)
+	return errors.Join(errs...)
 }
 
 // pages returns how many pages of the file are unused, and how many there are.
