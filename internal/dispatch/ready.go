@@ -69,20 +69,21 @@ func (r *ready) takeAll() []*bundle {
 type bundleHeap []*bundle
 
 // Len implements heap.Interface.
-func (h bundleHeap) Len() int { return len(h) }
+func (h *bundleHeap) Len() int { return len(*h) }
 
 // Less implements heap.Interface: the order in which mail leaves for a site.
-func (h bundleHeap) Less(i, j int) bool {
-	a, b := h[i].letter().message, h[j].letter().message
+func (h *bundleHeap) Less(i, j int) bool {
+	x, y := (*h)[i], (*h)[j]
+	a, b := x.letter().message, y.letter().message
 	return cmp.Or(
 		cmp.Compare(a.Priority, b.Priority),
 		a.AcceptedAt.Compare(b.AcceptedAt),
-		cmp.Compare(h[i].seq, h[j].seq),
+		cmp.Compare(x.seq, y.seq),
 	) < 0
 }
 
 // Swap implements heap.Interface.
-func (h bundleHeap) Swap(i, j int) { h[i], h[j] = h[j], h[i] }
+func (h *bundleHeap) Swap(i, j int) { (*h)[i], (*h)[j] = (*h)[j], (*h)[i] }
 
 // Push implements heap.Interface.
 func (h *bundleHeap) Push(x any) { *h = append(*h, x.(*bundle)) } //nolint:forcetypeassert // as above

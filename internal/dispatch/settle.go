@@ -94,7 +94,6 @@ func (d *Dispatcher) settled(ctx context.Context, reports []report, results []re
 
 // log writes the one line of an outcome.
 func (d *Dispatcher) log(ctx context.Context, r report, res result) {
-	level, text := slog.LevelInfo, "recipient settled"
 	attrs := append(make([]slog.Attr, 0, 12),
 		slog.String("message", r.entry.letter.message.ID.String()),
 		slog.String("recipient", r.entry.recipient.ID.String()),
@@ -106,14 +105,14 @@ func (d *Dispatcher) log(ctx context.Context, r report, res result) {
 		slog.String("tls", r.outcome.TLS),
 		slog.Int("attempts", res.recipient.Attempts),
 		slog.Duration("duration", r.took))
-	switch {
-	case res.err != nil:
-		level, text = slog.LevelWarn, "outcome came too late"
-		attrs = append(attrs, slog.Any("error", res.err))
-	case res.recipient.State == queue.Pending:
+	if res.err != nil {
+		d.Log.LogAttrs(ctx, slog.LevelWarn, "outcome came too late", append(attrs, slog.Any("error", res.err))...)
+		return
+	}
+	if res.recipient.State == queue.Pending {
 		attrs = append(attrs, slog.Time("next", res.recipient.Due))
 	}
-	d.Log.LogAttrs(ctx, level, text, attrs...)
+	d.Log.LogAttrs(ctx, slog.LevelInfo, "recipient settled", attrs...)
 }
 
 // hold keeps reports that could not be committed.
@@ -157,9 +156,9 @@ func (d *Dispatcher) settleHeld(ctx context.Context) {
 // are settled one by one and that one is given up, so that it does not stop all
 // mail; its recipient stays leased until the next start.
 func (d *Dispatcher) settleOnce(ctx context.Context) (progress bool) {
-	singly := 0 // so many to settle one by one
+	size, singly := settleSlice, 0 // singly: so many to settle one by one
 	for {
-		slice := d.firstHeld(singly > 0)
+		slice := d.firstHeld(size)
 		if len(slice) == 0 {
 			return progress
 		}
@@ -170,13 +169,15 @@ func (d *Dispatcher) settleOnce(ctx context.Context) (progress bool) {
 			d.Log.LogAttrs(ctx, slog.LevelError, "outcomes still wait for the database", slog.Any("error", err))
 			return progress
 		case len(slice) > 1:
-			singly = len(slice)
+			size, singly = 1, len(slice)
 			continue
 		default:
 			d.giveUp(ctx, slice[0], err)
 		}
 		progress = true
-		singly = max(0, singly-1)
+		if singly--; singly <= 0 {
+			size = settleSlice
+		}
 		d.mu.Lock()
 		d.unsettled = slices.Delete(d.unsettled, 0, len(slice))
 		d.metrics.unsettled.Set(float64(len(d.unsettled)))
@@ -184,15 +185,11 @@ func (d *Dispatcher) settleOnce(ctx context.Context) (progress bool) {
 	}
 }
 
-// firstHeld returns a copy of the first reports that are held, at most a slice.
-func (d *Dispatcher) firstHeld(single bool) []report {
+// firstHeld returns a copy of the first reports that are held, at most n.
+func (d *Dispatcher) firstHeld(n int) []report {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	n := min(len(d.unsettled), settleSlice)
-	if single {
-		n = min(n, 1)
-	}
-	return slices.Clone(d.unsettled[:n])
+	return slices.Clone(d.unsettled[:min(n, len(d.unsettled))])
 }
 
 func (d *Dispatcher) giveUp(ctx context.Context, r report, err error) {

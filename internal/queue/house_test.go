@@ -24,23 +24,23 @@ type house struct {
 }
 
 // newHouse opens a house whose queue is started as node "here", without jitter.
-func newHouse(t testing.TB) *house {
-	t.Helper()
-	h := openHouse(t, t.TempDir())
-	h.must(h.Start(t.Context(), "here"))
+func newHouse(tb testing.TB) *house {
+	tb.Helper()
+	h := openHouse(tb, tb.TempDir())
+	h.must(h.Start(tb.Context(), "here"))
 	return h
 }
 
 // openHouse opens a house in a folder, be there one already or not.
-func openHouse(t testing.TB, dir string) *house {
-	t.Helper()
-	d, err := db.Open(t.Context(), db.Config{DataDir: dir, ReserveBytes: 1}, nil)
+func openHouse(tb testing.TB, dir string) *house {
+	tb.Helper()
+	d, err := db.Open(tb.Context(), db.Config{DataDir: dir, ReserveBytes: 1}, nil)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
-	t.Cleanup(func() { _ = d.Close() })
-	h := &house{t: t, dir: dir, db: d, spool: spool.New(d, spool.Config{}, nil)}
-	h.must(d.Migrate(t.Context(), Schema(), event.Schema(), spool.Schema()))
+	tb.Cleanup(func() { _ = d.Close() })
+	h := &house{t: tb, dir: dir, db: d, spool: spool.New(d, spool.Config{}, nil)}
+	h.must(d.Migrate(tb.Context(), Schema(), event.Schema(), spool.Schema()))
 	h.Queue = New(Deps{DB: d, Spool: h.spool, Jitter: func() float64 { return 0.5 }}, nil)
 	return h
 }

@@ -77,7 +77,7 @@ func New(deps Deps, reg prometheus.Registerer) *Queue {
 		deps.Log = slog.New(slog.DiscardHandler)
 	}
 	if deps.Jitter == nil {
-		deps.Jitter = rand.Float64 //nolint:gosec // spreads load, keeps no secret
+		deps.Jitter = rand.Float64
 	}
 	return &Queue{
 		db: deps.DB, spool: deps.Spool, log: deps.Log,

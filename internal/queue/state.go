@@ -1,6 +1,9 @@
 package queue
 
-import "fmt"
+import (
+	"fmt"
+	"slices"
+)
 
 // State is where a recipient stands. It moves along these arrows and no others;
 // every move is written together with its event, except those between pending
@@ -55,10 +58,8 @@ func (s State) Settled() bool {
 
 // Validate returns an error unless s is one of States.
 func (s State) Validate() error {
-	for _, known := range States() {
-		if s == known {
-			return nil
-		}
+	if slices.Contains(States(), s) {
+		return nil
 	}
 	return fmt.Errorf("%q is not a state of a recipient", string(s))
 }

@@ -1,0 +1,421 @@
+package dispatch
+
+import (
+	"bytes"
+	"context"
+	"database/sql/driver"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"mittente/internal/db"
+	"mittente/internal/delivery"
+	"mittente/internal/dkim"
+	"mittente/internal/event"
+	"mittente/internal/id"
+	"mittente/internal/mail"
+	"mittente/internal/queue"
+	"mittente/internal/spool"
+)
+
+// house is a dispatcher over a real queue and spool; courier and keys are fakes.
+type house struct {
+	*Dispatcher
+	t       testing.TB
+	queue   *queue.Queue
+	courier *courier
+	signers *signers
+	disk    *disk
+	logged  *lockedBuffer
+	reg     *prometheus.Registry
+}
+
+const (
+	header  = "From: sender@example.com\r\nSubject: hello\r\n"
+	content = header + "\r\nBody\r\n"
+)
+
+func newHouse(tb testing.TB, cfg Config) *house {
+	tb.Helper()
+	h := &house{
+		t: tb, courier: &courier{}, signers: &signers{}, disk: &disk{},
+		logged: &lockedBuffer{}, reg: prometheus.NewRegistry(),
+	}
+	d, err := db.Open(tb.Context(), db.Config{DataDir: tb.TempDir(), ReserveBytes: 1, Wrap: h.disk.wrap}, nil)
+	h.must(err)
+	tb.Cleanup(func() { _ = d.Close() })
+	h.must(d.Migrate(tb.Context(), queue.Schema(), event.Schema(), spool.Schema()))
+	content := spool.New(d, spool.Config{}, nil)
+	h.queue = queue.New(queue.Deps{DB: d, Spool: content, Jitter: func() float64 { return 0.5 }}, nil)
+	h.must(h.queue.Start(tb.Context(), "here"))
+	h.Dispatcher = New(Deps{
+		DB: d, Queue: h.queue, Spool: content, Courier: h.courier, Senders: h.signers,
+		Log: slog.New(slog.NewJSONHandler(h.logged, nil)), Reg: h.reg,
+	}, cfg)
+	h.queue.OnDue(h.Wake)
+	return h
+}
+
+func (h *house) must(err error) {
+	h.t.Helper()
+	if err != nil {
+		h.t.Fatal(err)
+	}
+}
+
+// run starts the dispatcher; stop drains it.
+func (h *house) run() (stop func()) {
+	ctx, cancel := context.WithCancel(h.t.Context())
+	done := make(chan error, 1)
+	go func() { done <- h.Run(ctx) }()
+	return func() {
+		h.t.Helper()
+		cancel()
+		h.must(<-done)
+	}
+}
+
+// in runs a test with the fake clock, a house, and its dispatcher running.
+func in(t *testing.T, cfg Config, do func(h *house)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		h := newHouse(t, cfg)
+		stop := h.run()
+		do(h)
+		stop()
+		h.must(h.DB.Close())
+	})
+}
+
+// letterTo is a message as submission makes it: enqueued, and its items handed over.
+type letterTo struct {
+	to       []string
+	account  id.Account
+	priority mail.Priority
+	domain   mail.Domain // signing
+	unread   bool        // without its bytes in memory
+	keep     bool        // not handed over
+}
+
+func (h *house) accept(l letterTo) []queue.Item {
+	h.t.Helper()
+	if l.account.IsZero() {
+		l.account = id.New[id.Account]()
+	}
+	if l.priority == 0 {
+		l.priority = mail.PriorityNormal
+	}
+	w := h.Spool.Create(l.account)
+	_, err := w.Write([]byte(content))
+	h.must(err)
+	c := w.Content()
+	m := &queue.Message{
+		ID: id.New[id.Message](), Account: l.account, UserName: "s1_1", Priority: l.priority,
+		From: mail.ReversePath{Address: address("sender@example.com")}, SigningDomain: l.domain,
+		Size: c.Size, HeaderSize: len(header), Content: c.ID, AcceptedAt: time.Now().Truncate(time.Microsecond),
+	}
+	var paths []mail.ForwardPath
+	for _, a := range l.to {
+		paths = append(paths, mail.ForwardPath{Address: address(a)})
+	}
+	var items []queue.Item
+	h.must(h.DB.Batch(h.t.Context(), func(tx *db.Tx) error {
+		if err := w.Put(tx); err != nil {
+			return err
+		}
+		recipients, err := h.queue.Enqueue(tx, m, paths)
+		items = nil
+		for _, r := range recipients {
+			items = append(items, queue.Item{Message: m, Recipient: r, Bytes: c.Bytes})
+		}
+		if l.unread {
+			for i := range items {
+				items[i].Bytes = nil
+			}
+		}
+		return err
+	}))
+	if !l.keep {
+		h.Fresh(items)
+	}
+	return items
+}
+
+// to accepts a message of its own for each of the addresses.
+func (h *house) to(addresses ...string) (items []queue.Item) {
+	h.t.Helper()
+	for _, a := range addresses {
+		items = append(items, h.accept(letterTo{to: []string{a}})...)
+	}
+	return items
+}
+
+// states counts the recipients by state.
+func (h *house) states() map[queue.State]int {
+	h.t.Helper()
+	counts := make(map[queue.State]int)
+	h.must(h.DB.View(h.t.Context(), func(tx *db.Tx) error {
+		for _, s := range queue.States() {
+			list, err := h.queue.Recipients(tx, queue.Filter{State: s, Limit: queue.MaxLimit})
+			if err != nil {
+				return err
+			}
+			if len(list) > 0 {
+				counts[s] = len(list)
+			}
+		}
+		return nil
+	}))
+	return counts
+}
+
+func (h *house) wantStates(want map[queue.State]int) {
+	h.t.Helper()
+	if got := h.states(); fmt.Sprint(got) != fmt.Sprint(want) {
+		h.t.Errorf("states %v, want %v", got, want)
+	}
+}
+
+func (h *house) recipient(item queue.Item) (r queue.Recipient) {
+	h.t.Helper()
+	h.must(h.DB.View(h.t.Context(), func(tx *db.Tx) (err error) {
+		r, err = h.queue.Recipient(tx, item.Recipient.ID)
+		return err
+	}))
+	return r
+}
+
+// attempt is one call of Deliver.
+type attempt struct {
+	site    string
+	to      []string
+	at      time.Time
+	content string
+}
+
+// courier answers as a test says, and notes what it was asked.
+type courier struct {
+	plan    func(mail.Domain) (string, *mail.Outcome)                      // nil: the site is the domain
+	deliver func(ctx context.Context, site string, to string) mail.Outcome // nil: delivered
+	unread  bool                                                           // does not read the content
+
+	mu       sync.Mutex
+	planned  []mail.Domain
+	attempts []attempt
+	active   map[string]int
+	most     map[string]int // at once, by site; "" is all
+}
+
+func (c *courier) Plan(_ context.Context, d mail.Domain) (delivery.Plan, *mail.Outcome) {
+	c.mu.Lock()
+	c.planned = append(c.planned, d)
+	c.mu.Unlock()
+	if c.plan == nil {
+		return delivery.Plan{Site: string(d)}, nil
+	}
+	site, outcome := c.plan(d)
+	return delivery.Plan{Site: site}, outcome
+}
+
+func (c *courier) Deliver(ctx context.Context, plan delivery.Plan, job delivery.Job) []mail.Outcome {
+	a := attempt{site: plan.Site, at: time.Now()}
+	for _, to := range job.To {
+		a.to = append(a.to, to.String())
+	}
+	c.enter(plan.Site, 1)
+	defer c.enter(plan.Site, -1)
+	if !c.unread {
+		text, err := read(job.Content)
+		if err != nil {
+			o := deferred()
+			o.Diagnostic = err.Error()
+			return slices.Repeat([]mail.Outcome{o}, len(job.To))
+		}
+		if int64(len(text)) != job.Size {
+			panic(fmt.Sprintf("content of %d octets, announced %d", len(text), job.Size))
+		}
+		a.content = text
+	}
+	c.mu.Lock()
+	c.attempts = append(c.attempts, a)
+	c.mu.Unlock()
+	outcomes := make([]mail.Outcome, len(job.To))
+	for i, to := range job.To {
+		if c.deliver == nil {
+			outcomes[i] = delivered()
+		} else {
+			outcomes[i] = c.deliver(ctx, plan.Site, to.String())
+		}
+	}
+	return outcomes
+}
+
+func (c *courier) enter(site string, n int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.active == nil {
+		c.active, c.most = make(map[string]int), make(map[string]int)
+	}
+	for _, name := range []string{site, ""} {
+		c.active[name] += n
+		c.most[name] = max(c.most[name], c.active[name])
+	}
+}
+
+// done returns the attempts so far at the sites given, or at all.
+func (c *courier) done(sites ...string) (found []attempt) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, a := range c.attempts {
+		if len(sites) == 0 || slices.Contains(sites, a.site) {
+			found = append(found, a)
+		}
+	}
+	return found
+}
+
+func read(open func() (io.ReadCloser, error)) (string, error) {
+	r, err := open()
+	if err != nil {
+		return "", err
+	}
+	defer r.Close()
+	text, err := io.ReadAll(r)
+	return string(text), err
+}
+
+// signers has one key for every domain but those without.
+type signers struct {
+	key     dkim.Key
+	without mail.Domain
+	err     error
+	asked   atomic.Int64
+}
+
+func (s *signers) Signers(_ context.Context, _ id.Account, d mail.Domain) ([]dkim.Key, error) {
+	s.asked.Add(1)
+	if s.err != nil || d == s.without {
+		return nil, s.err
+	}
+	return []dkim.Key{s.key}, nil
+}
+
+// disk is a layer under the database that fails commits when told to.
+type disk struct{ full atomic.Bool }
+
+var errDisk = errors.New("the test's disk is full")
+
+func (d *disk) wrap(c driver.Connector) driver.Connector { return diskConnector{c, d} }
+
+type diskConnector struct {
+	driver.Connector
+	disk *disk
+}
+
+func (c diskConnector) Connect(ctx context.Context) (driver.Conn, error) {
+	conn, err := c.Connector.Connect(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return diskConn{conn, c.disk}, nil
+}
+
+type diskConn struct {
+	driver.Conn
+	disk *disk
+}
+
+func (c diskConn) Unwrap() driver.Conn { return c.Conn }
+
+func (c diskConn) PrepareContext(ctx context.Context, query string) (driver.Stmt, error) {
+	stmt, err := c.Conn.(driver.ConnPrepareContext).PrepareContext(ctx, query)
+	if err != nil || query != "COMMIT" {
+		return stmt, err
+	}
+	return diskCommit{stmt, c.disk}, nil
+}
+
+func (c diskConn) ExecContext(ctx context.Context, query string, args []driver.NamedValue) (driver.Result, error) {
+	return c.Conn.(driver.ExecerContext).ExecContext(ctx, query, args)
+}
+
+func (c diskConn) QueryContext(ctx context.Context, query string, args []driver.NamedValue) (driver.Rows, error) {
+	return c.Conn.(driver.QueryerContext).QueryContext(ctx, query, args)
+}
+
+func (c diskConn) BeginTx(ctx context.Context, opts driver.TxOptions) (driver.Tx, error) {
+	return c.Conn.(driver.ConnBeginTx).BeginTx(ctx, opts)
+}
+
+type diskCommit struct {
+	driver.Stmt
+	disk *disk
+}
+
+func (s diskCommit) ExecContext(ctx context.Context, args []driver.NamedValue) (driver.Result, error) {
+	if s.disk.full.Load() {
+		return nil, errDisk
+	}
+	return s.Stmt.(driver.StmtExecContext).ExecContext(ctx, args)
+}
+
+type lockedBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (l *lockedBuffer) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+// lines returns the lines of the log that contain all of the texts.
+func (l *lockedBuffer) lines(texts ...string) (found []string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for line := range strings.Lines(l.b.String()) {
+		if !slices.ContainsFunc(texts, func(s string) bool { return !strings.Contains(line, s) }) {
+			found = append(found, line)
+		}
+	}
+	return found
+}
+
+func address(s string) mail.Address {
+	a, err := mail.ParseAddress(s)
+	if err != nil {
+		panic(err)
+	}
+	return a
+}
+
+func delivered() mail.Outcome {
+	return mail.Outcome{Action: mail.Delivered, Scope: mail.ScopeRecipient, Code: 250, Status: mail.Status{Class: 2}, RemoteMTA: "mx.test"}
+}
+
+func deferred() mail.Outcome {
+	return mail.Outcome{Action: mail.Deferred, Scope: mail.ScopeRecipient, Code: 450, Status: mail.Status{Class: 4, Subject: 2, Detail: 1}}
+}
+
+func refused() mail.Outcome {
+	return mail.Outcome{Action: mail.Failed, Scope: mail.ScopeRecipient, Code: 550, Status: mail.Status{Class: 5, Subject: 1, Detail: 1}}
+}
+
+// unreachable is trouble of the site.
+func unreachable() mail.Outcome {
+	return mail.Outcome{
+		Action: mail.Deferred, Scope: mail.ScopeSite, Status: mail.Status{Class: 4, Subject: 4, Detail: 1},
+		Diagnostic: "connection refused",
+	}
+}
