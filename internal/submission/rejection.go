@@ -15,14 +15,14 @@ type Reason string
 // The reasons of a Rejection. Those from StorageFull on are temporary: the
 // same submission may pass later.
 const (
-	NotAuthorised   Reason = "not_authorised"   // the address is not among the user's senders
-	Pending         Reason = "pending"          // it is, but is not verified yet
-	FormVisitor     Reason = "form_visitor"     // the reverse-path is fine, the header From is foreign (S24)
-	Malformed       Reason = "malformed"        // From or Sender can't be relied upon, or the header can't be read
-	Loop            Reason = "loop"             // RFC 5321 §6.3: too many Received fields
-	StorageFull     Reason = "storage_full"     // no room on the disk
-	StorageDown     Reason = "storage_down"     // the database does not answer
-	CredentialSpent Reason = "spent" // a one-time credential has had its message
+	NotAuthorised   Reason = "not_authorised" // the address is not among the user's senders
+	Pending         Reason = "pending"        // it is, but is not verified yet
+	FormVisitor     Reason = "form_visitor"   // the reverse-path is fine, the header From is foreign (S24)
+	Malformed       Reason = "malformed"      // From or Sender can't be relied upon, or the header can't be read
+	Loop            Reason = "loop"           // RFC 5321 §6.3: too many Received fields
+	StorageFull     Reason = "storage_full"   // no room on the disk
+	StorageDown     Reason = "storage_down"   // the database does not answer
+	CredentialSpent Reason = "spent"          // a one-time credential has had its message
 )
 
 // Place is where an address stood.
