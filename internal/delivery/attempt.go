@@ -19,6 +19,7 @@ type attempt struct {
 	scratch  *scratch
 
 	last      mail.Outcome // what pending recipients get when no host is left
+	noted     bool         // last is what a host said, or would not say
 	addressed bool         // some host has addresses, or may have
 	dials     int          // still allowed
 }
@@ -78,6 +79,9 @@ func (a *attempt) batch() []int {
 
 // run goes through the hosts until no recipient is pending.
 func (a *attempt) run(ctx context.Context) {
+	if len(a.outcomes) == 0 {
+		return
+	}
 	a.last = *deferred(mail.Status{Class: 4, Subject: 4, Detail: 1}, "no host could be tried")
 	hosts := a.plan.order()
 	tried := ""
@@ -91,10 +95,10 @@ func (a *attempt) run(ctx context.Context) {
 		}
 	}
 	for _, h := range hosts {
-		if h.Name == tried {
-			continue
+		if a.noted && ctx.Err() != nil {
+			return
 		}
-		if a.host(ctx, h) {
+		if h.Name != tried && a.host(ctx, h) {
 			return
 		}
 	}
@@ -170,8 +174,8 @@ func (a *attempt) host(ctx context.Context, h Host) (done bool) {
 // note keeps o for the recipients that stay pending: what a server said says
 // more than that another was silent.
 func (a *attempt) note(o mail.Outcome) {
-	if a.last.Code == 0 || o.Code != 0 {
-		a.last = o
+	if !a.noted || a.last.Code == 0 || o.Code != 0 {
+		a.last, a.noted = o, true
 	}
 }
 
@@ -200,6 +204,8 @@ func (a *attempt) use(ctx context.Context, c *conn) next {
 			return reconnect
 		case o != nil:
 			a.note(c.sign(*o))
+			// Where replies are still under way, a QUIT would have to wait for them all.
+			c.broken = c.broken || t.awaited > 0
 			a.courier.pool.quit(c)
 			if len(a.batch()) == 0 {
 				return finished

@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"net"
-	"net/netip"
 	"strconv"
 	"strings"
 	"sync"
@@ -36,7 +35,7 @@ type extensions struct {
 // conn is a connection to a server, used by one attempt at a time.
 type conn struct {
 	terms    terms
-	addr     netip.Addr
+	remote   string // address
 	timeouts *Timeouts
 	metrics  *metrics
 	r        *bufio.Reader
@@ -204,7 +203,7 @@ func (c *conn) close() {
 
 // sign adds to o where it comes from.
 func (c *conn) sign(o mail.Outcome) mail.Outcome {
-	o.RemoteMTA, o.RemoteAddr, o.TLS = c.terms.host, c.addr.String(), c.tls
+	o.RemoteMTA, o.RemoteAddr, o.TLS = c.terms.host, c.remote, c.tls
 	return o
 }
 

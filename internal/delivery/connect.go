@@ -53,7 +53,7 @@ func (c *Courier) dial(ctx context.Context, addr netip.Addr, t terms) (*conn, *t
 	dialing, cancel := context.WithTimeout(ctx, c.cfg.Timeouts.Connect)
 	defer cancel()
 	nc, err := c.cfg.Dial(dialing, "tcp", netip.AddrPortFrom(addr, uint16(t.port)).String()) //nolint:gosec // checked to be a port
-	cn := &conn{terms: t, addr: addr, timeouts: &c.cfg.Timeouts, metrics: c.metrics, nc: nc}
+	cn := &conn{terms: t, remote: addr.String(), timeouts: &c.cfg.Timeouts, metrics: c.metrics, nc: nc}
 	if err != nil {
 		if why := interruption(ctx); why != nil {
 			err = why

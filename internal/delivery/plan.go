@@ -107,7 +107,7 @@ func mxSite(hosts []Host, port int) string {
 
 // order returns the hosts as they are to be tried: by preference, in random
 // order among equals (RFC 5321 §5.1).
-func (p Plan) order() []Host {
+func (p *Plan) order() []Host {
 	if len(p.Hosts) < 2 {
 		return p.Hosts
 	}
@@ -133,8 +133,9 @@ func (c *Courier) addresses(ctx context.Context, h Host) ([]netip.Addr, error) {
 		return nil, err
 	}
 	var v4, v6 []netip.Addr
-	for _, a := range answer.Records {
+	for i, a := range answer.Records {
 		switch {
+		case slices.Contains(answer.Records[:i], a):
 		case a.IsUnspecified() || a.IsMulticast(): // no host: 0.0.0.0 would be ourselves
 		case a.Is4():
 			v4 = append(v4, a)

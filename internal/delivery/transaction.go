@@ -18,6 +18,7 @@ type transaction struct {
 	to       []int // indices of recipients
 	w        *bufio.Writer
 	accepted []int // those the server said yes to
+	awaited  int   // replies still to come for a pipelined group
 	answered bool  // a reply came: the connection was alive
 }
 
@@ -100,7 +101,9 @@ func (t *transaction) settle(to []int, o mail.Outcome) {
 
 // writeGroup sends all commands in one write (RFC 2920 §3.1: DATA comes last).
 func (t *transaction) writeGroup() *mail.Outcome {
+	t.awaited = len(t.to) + 2
 	if t.conn.open {
+		t.awaited++
 		t.line("RSET")
 	}
 	t.writeMail()
@@ -161,6 +164,7 @@ func (t *transaction) reply(s stage) (smtp.Reply, *mail.Outcome) {
 		o := lost(s, err)
 		return smtp.Reply{}, &o
 	}
+	t.awaited--
 	t.answered = t.answered || r.Code != codeClosing
 	return r, nil
 }

@@ -1,0 +1,296 @@
+package delivery
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"mittente/internal/mail"
+)
+
+// pipelined is the server's part of connections with n accepted messages.
+func pipelined(address string, n int) *dialogue {
+	d := &dialogue{address: address, lines: []string{"S: 220 mx", "C: EHLO relay.example.org", "S: 250-mx", "S: 250 PIPELINING"}}
+	for range n {
+		d.lines = append(d.lines, "C: MAIL FROM:<sender@example.org>", "C: RCPT TO:<a@example.net>", "C: DATA",
+			"S: 250 ok", "S: 250 ok", "S: 354 go", "CONTENT", "S: 250 ok")
+	}
+	return d
+}
+
+// deliver makes one attempt at domain, which must succeed.
+func deliver(t *testing.T, c *Courier, domain mail.Domain) {
+	t.Helper()
+	plan, o := c.Plan(t.Context(), domain)
+	if o != nil {
+		t.Fatal(*o)
+	}
+	for _, o := range c.Deliver(t.Context(), plan, (&scenario{}).job(t)) {
+		if o.Action != mail.Delivered {
+			t.Errorf("%s: %s", domain, show(o))
+		}
+	}
+}
+
+// TestIdle: a connection waits 5 s, as long as each message asks for it, then says QUIT.
+func TestIdle(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		first := pipelined("192.0.2.1", 3)
+		first.lines = append(first.lines, "C: QUIT", "S: 221 bye")
+		p := newPeers(t, first, pipelined("192.0.2.1", 1))
+		c := courier(t, Config{Dial: p.dial})
+		for range 3 {
+			deliver(t, c, "example.net")
+			time.Sleep(4 * time.Second)
+		}
+		time.Sleep(2 * time.Second)
+		synctest.Wait()
+		if c.pool.n != 0 || len(c.pool.idle) != 0 {
+			t.Errorf("%d connections wait", c.pool.n)
+		}
+		deliver(t, c, "example.net")
+		c.Close()
+		p.finish()
+	})
+}
+
+// TestMessagesPerConnection: no more than allowed, also within one job.
+func TestMessagesPerConnection(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		p := newPeers(t, pipelined("192.0.2.1", 2), pipelined("192.0.2.1", 1))
+		c := courier(t, Config{Dial: p.dial, MaxPerConnection: 2})
+		for range 3 {
+			deliver(t, c, "example.net")
+		}
+		c.Close()
+		p.finish()
+	})
+}
+
+// TestTerms: a connection is used again only by mail whose terms it was made under.
+func TestTerms(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		auth := pipelined("192.0.2.1", 1)
+		auth.lines[3] = "S: 250-PIPELINING"
+		auth.lines = append(auth.lines[:4:4], append([]string{"S: 250 AUTH PLAIN", "C: AUTH PLAIN AHUAcA==", "S: 235 ok"}, auth.lines[4:]...)...)
+		p := newPeers(t, pipelined("192.0.2.1", 2), pipelined("192.0.2.1", 2), auth, pipelined("192.0.2.1:26", 1))
+		c := courier(t, Config{Dial: p.dial, Routes: []Route{
+			{Domain: "none.example", NextHop: "mx1.example.net:25", TLS: TLSNone},
+			{Domain: "auth.example", NextHop: "mx1.example.net:25", TLS: TLSNone, Username: "u", Password: "p"},
+			{Domain: "port.example", NextHop: "mx1.example.net:26", TLS: TLSNone},
+		}})
+		for _, d := range []mail.Domain{"example.net", "none.example", "auth.example", "port.example", "none.example", "mxalias.example"} {
+			if d == "mxalias.example" {
+				d = "backup.example" // its MX is mx1 too, under the same terms as example.net
+			}
+			deliver(t, c, d)
+		}
+		c.Close()
+		p.finish()
+	})
+}
+
+// TestAnyOfTheEquals: a waiting connection to one of the hosts of equal
+// preference goes before a new one to another.
+func TestAnyOfTheEquals(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		p := newPeers(t, pipelined("192.0.2.2", 20))
+		c := courier(t, Config{Dial: p.dial})
+		plan := Plan{Hosts: []Host{{Name: "mx2.example.net", Port: 25}}, TLS: TLSMay}
+		for i := range 20 {
+			if i == 1 {
+				plan.Hosts = append(plan.Hosts, Host{Name: "mx1.example.net", Port: 25})
+			}
+			if o := c.Deliver(t.Context(), plan, (&scenario{}).job(t))[0]; o.Action != mail.Delivered {
+				t.Fatal(show(o))
+			}
+		}
+		c.Close()
+		p.finish()
+	})
+}
+
+// TestManyRecipients: transactions of a hundred on one connection.
+func TestManyRecipients(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		d := pipelined("192.0.2.1", 0)
+		job := (&scenario{}).job(t)
+		job.To = nil
+		for _, n := range []int{100, 100, 50} {
+			d.lines = append(d.lines, "C: MAIL FROM:<sender@example.org>")
+			for range n {
+				job.To = append(job.To, forwardPath(t, fmt.Sprintf("r%d@example.net", len(job.To))))
+				d.lines = append(d.lines, "C: RCPT TO:<"+job.To[len(job.To)-1].String()+">")
+			}
+			d.lines = append(d.lines, "C: DATA", "S: 250 ok")
+			for range n {
+				d.lines = append(d.lines, "S: 250 ok")
+			}
+			d.lines = append(d.lines, "S: 354 go", "CONTENT", fmt.Sprintf("S: 250 %d", n))
+		}
+		p := newPeers(t, d)
+		c := courier(t, Config{Dial: p.dial})
+		plan, _ := c.Plan(t.Context(), "example.net")
+		for i, o := range c.Deliver(t.Context(), plan, job) {
+			if want := "100"; o.Action != mail.Delivered || i < 200 && o.Diagnostic != want {
+				t.Errorf("recipient %d: %s", i, show(o))
+			}
+		}
+		c.Close()
+		p.finish()
+		// EHLO, and per transaction one write for the commands and one for the content; QUIT.
+		if p.writes != 1+3*2+1 {
+			t.Errorf("%d writes", p.writes)
+		}
+	})
+}
+
+// TestFewWrites: 10 KB need one write for the commands and one for the content.
+func TestFewWrites(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		p := newPeers(t, pipelined("192.0.2.1", 1))
+		c := courier(t, Config{Dial: p.dial})
+		plan, _ := c.Plan(t.Context(), "example.net")
+		job := (&scenario{headers: map[string]string{"content": strings.Repeat(`.0123456789abcdef\n`, 600)}}).job(t)
+		job.Size = 0
+		if o := c.Deliver(t.Context(), plan, job)[0]; o.Action != mail.Delivered {
+			t.Error(show(o))
+		}
+		if p.writes != 3 {
+			t.Errorf("%d writes", p.writes)
+		}
+		c.Close()
+		p.finish()
+	})
+}
+
+// TestInterrupted ends the attempt's context at each stage: at once before the
+// final dot, after a grace behind it.
+func TestInterrupted(t *testing.T) {
+	t.Parallel()
+	all := pipelined("192.0.2.1", 1).lines
+	for name, c := range map[string]struct {
+		lines []string
+		took  time.Duration
+		want  string
+	}{
+		"connecting":       {nil, time.Minute, "delayed site 4.3.2 attempt interrupted at connection [mx1.example.net 192.0.2.1]"},
+		"greeting":         {[]string{"SILENCE"}, time.Minute, "delayed site 4.3.2 attempt interrupted at greeting [mx1.example.net 192.0.2.1]"},
+		"EHLO":             {append(all[:2:2], "SILENCE"), time.Minute, "delayed site 4.3.2 attempt interrupted at EHLO [mx1.example.net 192.0.2.1]"},
+		"MAIL":             {append(all[:7:7], "SILENCE"), time.Minute, "delayed site 4.3.2 attempt interrupted at MAIL [mx1.example.net 192.0.2.1]"},
+		"DATA":             {append(all[:9:9], "SILENCE"), time.Minute, "delayed site 4.3.2 attempt interrupted at DATA [mx1.example.net 192.0.2.1]"},
+		"content":          {append(all[:10:10], "WAIT 2m"), time.Minute, ""},
+		"final dot, late":  {append(all[:11:11], "WAIT 85s", "S: 250 taken"), 85 * time.Second, "delivered 250 2.0.0 taken [mx1.example.net 192.0.2.1]"},
+		"final dot, never": {append(all[:11:11], "SILENCE"), 90 * time.Second, "delayed site 4.3.2 attempt interrupted at end of data [mx1.example.net 192.0.2.1]"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				d := &dialogue{address: "192.0.2.1", lines: c.lines, silent: c.lines == nil}
+				p := newPeers(t, d)
+				courier := courier(t, Config{Dial: p.dial, Timeouts: Timeouts{Connect: time.Hour}})
+				plan, _ := courier.Plan(t.Context(), "example.net")
+				ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+				defer cancel()
+				job := (&scenario{}).job(t)
+				if name == "content" {
+					// More than fits into the buffer, to a server that does not
+					// read: it never sees the end.
+					job.Content = func() (io.ReadCloser, error) {
+						return io.NopCloser(strings.NewReader(strings.Repeat("text\r\n", 100_000))), nil
+					}
+					c.want = "delayed site 4.3.2 attempt interrupted at DATA [mx1.example.net 192.0.2.1]"
+				}
+				began := time.Now()
+				got := show(courier.Deliver(ctx, plan, job)[0])
+				if took := time.Since(began); got != c.want || took != c.took {
+					t.Errorf("after %v: %s\nwant after %v: %s", took, got, c.took, c.want)
+				}
+				courier.Close()
+				p.finish()
+			})
+		})
+	}
+}
+
+// TestAttemptIsBounded: a server that is just fast enough for each phase does
+// not hold a message for ever.
+func TestAttemptIsBounded(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		d := pipelined("192.0.2.1", 0)
+		d.lines = append([]string{"WAIT 4m"}, d.lines...)
+		d.lines = append(d.lines, "C: MAIL FROM:<sender@example.org>", "C: RCPT TO:<a@example.net>", "C: DATA", "WAIT 4m", "S: 250 ok", "SILENCE")
+		p := newPeers(t, d)
+		c := courier(t, Config{Dial: p.dial, Timeouts: Timeouts{Attempt: 10 * time.Minute}})
+		plan, _ := c.Plan(t.Context(), "example.net")
+		got := show(c.Deliver(t.Context(), plan, (&scenario{}).job(t))[0])
+		if want := "delayed site 4.4.2 connection lost at RCPT: the attempt took too long [mx1.example.net 192.0.2.1]"; got != want {
+			t.Errorf("got %s", got)
+		}
+		c.Close()
+		p.finish()
+	})
+}
+
+// TestPoolIsBounded: connections beyond MaxIdle take leave at once.
+func TestPoolIsBounded(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		p := newPeers(t, pipelined("192.0.2.1", 1), pipelined("192.0.2.2", 1))
+		c := courier(t, Config{Dial: p.dial, MaxIdle: 1})
+		for _, host := range []string{"mx1.example.net", "mx2.example.net"} {
+			plan := Plan{Hosts: []Host{{Name: host, Port: 25}}, TLS: TLSMay}
+			if o := c.Deliver(t.Context(), plan, (&scenario{}).job(t))[0]; o.Action != mail.Delivered {
+				t.Fatal(show(o))
+			}
+		}
+		synctest.Wait()
+		if c.pool.n != 1 {
+			t.Errorf("%d wait", c.pool.n)
+		}
+		c.Close()
+		p.finish()
+	})
+}
+
+// TestResumption: a second connection resumes the first one's TLS session, and
+// is judged anew.
+func TestResumption(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		secured := func() *dialogue {
+			d := pipelined("192.0.2.1", 1)
+			d.lines = append([]string{"S: 220 mx", "C: EHLO relay.example.org", "S: 250-mx", "S: 250 STARTTLS", "C: STARTTLS", "S: 220 go", "TLS"}, d.lines[1:]...)
+			return d
+		}
+		p := newPeers(t, secured(), secured())
+		var resumed []bool
+		p.tls.VerifyConnection = func(s tlsState) error {
+			resumed = append(resumed, s.DidResume)
+			return nil
+		}
+		c := courier(t, Config{Dial: p.dial, TLSRoots: p.roots, MaxPerConnection: 1})
+		plan, _ := c.Plan(t.Context(), "example.net")
+		for range 2 {
+			if o := c.Deliver(t.Context(), plan, (&scenario{}).job(t))[0]; !strings.HasSuffix(o.TLS, " verified") {
+				t.Error(show(o))
+			}
+		}
+		c.Close()
+		p.finish()
+		if fmt.Sprint(resumed) != "[false true]" {
+			t.Errorf("resumed: %v", resumed)
+		}
+	})
+}
