@@ -159,7 +159,7 @@ func (s *scenario) job(t *testing.T) Job {
 			return io.NopCloser(strings.NewReader(content)), nil
 		},
 	}
-	for _, to := range strings.FieldsSeq(s.header("to", "a@example.net")) {
+	for to := range strings.FieldsSeq(s.header("to", "a@example.net")) {
 		job.To = append(job.To, forwardPath(t, to))
 	}
 	return job
