@@ -57,7 +57,7 @@ func oddBodies() map[string]string {
 		"eight bits":                "Perch\u00e9 s\u00ec\r\n\xff\xfe \x80 \xa0  \x8d\x8a\r\n",
 		"controls":                  "a\x01\x02 \x1f  \x0b\x0c\r\n\x7f\r\n",
 		"lone CR and LF":            "a\rb\nc \r d\n \r\r\n\n\r\n",
-		"CR CR LF":                  "a\r\r\n\r\r\n",
+		"two CR and LF":             "a\r\r\n\r\r\n",
 		"base64":                    strings.Repeat(strings.Repeat("QUJD", 19)+"\r\n", 200),
 		"long line":                 strings.Repeat("x ", 40_000) + "\r\n",
 		"indented":                  strings.Repeat("\r\n        <td>  x </td>\t", 300),
@@ -68,6 +68,7 @@ func oddBodies() map[string]string {
 	}
 }
 
+// TestBodyHasher_AsTheRFC: every odd body hashes as its relaxed form does, in one piece and octet by octet.
 func TestBodyHasher_AsTheRFC(t *testing.T) {
 	for name, body := range oddBodies() {
 		want := sha256.Sum256([]byte(relaxedBody(body)))
@@ -80,7 +81,7 @@ func TestBodyHasher_AsTheRFC(t *testing.T) {
 	}
 }
 
-// The hash of the empty body is a constant that RFC 6376 §3.4.4 prints.
+// TestBodyHasher_Empty: a constant that RFC 6376 §3.4.4 prints.
 func TestBodyHasher_Empty(t *testing.T) {
 	sum := hashOf()
 	if got := base64.StdEncoding.EncodeToString(sum[:]); got != "47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=" {
@@ -88,6 +89,7 @@ func TestBodyHasher_Empty(t *testing.T) {
 	}
 }
 
+// TestBodyHasher_SumTwice: the sum stays.
 func TestBodyHasher_SumTwice(t *testing.T) {
 	b := NewBodyHasher()
 	_, _ = io.WriteString(b, "Hello \r")
@@ -96,7 +98,7 @@ func TestBodyHasher_SumTwice(t *testing.T) {
 	}
 }
 
-// However a body is cut into pieces, its hash is that of its relaxed form.
+// TestBodyHasher_AnyPieces: however a body is cut, its hash is that of its relaxed form.
 func TestBodyHasher_AnyPieces(t *testing.T) {
 	token := rapid.SampledFrom([]string{
 		" ", "  ", "\t", "\r\n", "\r\n\r\n", "\r", "\n", "a", "word", "sixteen letters!", "\xe8", "\x00", strings.Repeat("z", 1025),
@@ -122,6 +124,7 @@ func TestBodyHasher_AnyPieces(t *testing.T) {
 	})
 }
 
+// FuzzBodyHasher: any body, cut anywhere.
 func FuzzBodyHasher(f *testing.F) {
 	for _, body := range oddBodies() {
 		if len(body) < 4096 {
@@ -136,6 +139,7 @@ func FuzzBodyHasher(f *testing.F) {
 	})
 }
 
+// TestBodyHasher_DoesNotAllocate: bodies are large and pass in many pieces.
 func TestBodyHasher_DoesNotAllocate(t *testing.T) {
 	b := NewBodyHasher()
 	body := []byte(typicalBody(10_000))
@@ -152,6 +156,7 @@ func typicalBody(size int) string {
 	return strings.Repeat(line, size/len(line)+1)[:size]
 }
 
+// BenchmarkBodyHasher compares with SHA-256 of the body as it is.
 func BenchmarkBodyHasher(b *testing.B) {
 	html := strings.Repeat("      <tr>\r\n        <td style=\"padding: 4px\">Articolo numero 12</td>\r\n      </tr>\r\n", 1000)[:64<<10]
 	coded := strings.Repeat(strings.Repeat("QUJD", 19)+"\r\n", 1000)[:64<<10]

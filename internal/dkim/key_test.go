@@ -14,6 +14,7 @@ import (
 	"testing"
 )
 
+// TestKey_Record: the record that verifiers look up.
 func TestKey_Record(t *testing.T) {
 	for _, k := range testKeys() {
 		name, value := k.Record()
@@ -40,6 +41,7 @@ func TestKey_Record(t *testing.T) {
 	}
 }
 
+// TestKey_PrivateAndBack: a key that was kept signs as before.
 func TestKey_PrivateAndBack(t *testing.T) {
 	for _, k := range testKeys() {
 		der, err := k.MarshalPrivate()
@@ -55,6 +57,7 @@ func TestKey_PrivateAndBack(t *testing.T) {
 	}
 }
 
+// TestKey_Refused: other kinds and sizes of keys.
 func TestKey_Refused(t *testing.T) {
 	curve, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {

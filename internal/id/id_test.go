@@ -216,6 +216,7 @@ func FuzzParse(f *testing.F) {
 	})
 }
 
+// BenchmarkNew makes the names of a recipient.
 func BenchmarkNew(b *testing.B) {
 	b.ReportAllocs()
 	for b.Loop() {
@@ -223,6 +224,7 @@ func BenchmarkNew(b *testing.B) {
 	}
 }
 
+// BenchmarkString is every log line.
 func BenchmarkString(b *testing.B) {
 	b.ReportAllocs()
 	i := id.New[id.Recipient]()

@@ -200,6 +200,7 @@ func FuzzParseAddress(f *testing.F) {
 	})
 }
 
+// BenchmarkParseAddress is MAIL and RCPT of every message.
 func BenchmarkParseAddress(b *testing.B) {
 	for _, s := range []string{"anna.rossi@firma.example", "a@bücher.example"} {
 		b.Run(s, func(b *testing.B) {

@@ -39,8 +39,8 @@ type mailbox struct {
 	names   []string // what programs show with it: phrase and comments, still encoded
 }
 
-// parseMailboxes reads the body of a From or Sender field that may have at most
-// most mailboxes; an error says what is wrong with it, in one line.
+// parseMailboxes reads the body of a From or Sender field; most is how many
+// mailboxes it may have. An error says what is wrong with it, in one line.
 func parseMailboxes(body []byte, most int) ([]mail.Address, error) {
 	text, err := foldedText(body)
 	if err != nil {
@@ -262,11 +262,11 @@ func isAtext(c byte) bool {
 func (p *parser) quoted() (string, error) {
 	var b strings.Builder
 	for p.i++; p.i < len(p.s); p.i++ {
-		switch c := p.s[p.i]; {
-		case c == '"':
+		switch c := p.s[p.i]; c {
+		case '"':
 			p.i++
 			return b.String(), nil
-		case c == '\\':
+		case '\\':
 			if p.i++; p.i == len(p.s) {
 				return "", p.unexpected()
 			}

@@ -29,6 +29,7 @@ func priorityFields(p mail.Priority) string {
 		return "X-Priority: 4 (Low)" + low
 	case mail.PriorityLowest:
 		return "X-Priority: 5 (Lowest)" + low
+	case mail.PriorityNormal:
 	}
 	return ""
 }

@@ -9,11 +9,11 @@ import (
 	"mittente/internal/mail"
 )
 
-func header(t testing.TB, lines ...string) Header {
-	t.Helper()
+func header(tb testing.TB, lines ...string) Header {
+	tb.Helper()
 	h, _, err := ReadHeader(strings.NewReader(strings.Join(lines, "\r\n")+"\r\n\r\n"), 0)
 	if err != nil {
-		t.Fatalf("ReadHeader: %v", err)
+		tb.Fatalf("ReadHeader: %v", err)
 	}
 	return h
 }
@@ -212,6 +212,7 @@ func TestS20_Fields(t *testing.T) {
 	}
 }
 
+// TestS20_Bounds: how much of a From is looked at.
 func TestS20_Bounds(t *testing.T) {
 	many := strings.Repeat("a@b.example,\r\n ", maxMailboxes)
 	if _, _, err := header(t, "From: "+many+"a@b.example").Senders(); !errors.Is(err, ErrMalformed) {
