@@ -76,6 +76,7 @@ type DB struct {
 	metrics *metrics
 	readers chan *session // idle ones, not yet opened ones included
 	room    roomCache
+	keep    int64 // bytes that log, and unused part of the file, may have
 
 	mu       sync.Mutex // guards what follows
 	idle     *sync.Cond // signalled when nobody leads
@@ -109,7 +110,7 @@ func Open(ctx context.Context, cfg Config, reg prometheus.Registerer) (*DB, erro
 	if err := create(path); err != nil {
 		return nil, err
 	}
-	d := &DB{cfg: cfg, path: path, readers: make(chan *session, cfg.Readers)}
+	d := &DB{cfg: cfg, path: path, keep: keepBytes, readers: make(chan *session, cfg.Readers)}
 	d.idle = sync.NewCond(&d.mu)
 	d.engine = newEngine(cfg, path)
 	if d.metrics, err = newMetrics(d, reg); err != nil {

@@ -15,11 +15,12 @@ import (
 )
 
 // Bounds of the write-ahead log. A checkpoint is tried when it has walPages
-// pages; a log that grew beyond walKeep, because a reader held it, is cut to
-// that size when it is begun anew.
+// pages; a log that grew beyond keepBytes, because a reader held it, is cut to
+// that size when it is begun anew, and by DB.Run. As much may be unused in the
+// file before space is given back to the disk.
 const (
-	walPages = 10_000
-	walKeep  = 64 << 20
+	walPages  = 10_000
+	keepBytes = 64 << 20
 )
 
 // engine is SQLite on one file: one pool per way of opening it.
@@ -61,7 +62,7 @@ func pragmas(cfg Config) []pragma {
 		{"synchronous", "FULL", "2"}, // in WAL mode: a sync of the log at every commit
 		{"foreign_keys", "ON", "1"},
 		{"wal_autocheckpoint", strconv.Itoa(walPages), strconv.Itoa(walPages)},
-		{"journal_size_limit", strconv.Itoa(walKeep), strconv.Itoa(walKeep)},
+		{"journal_size_limit", strconv.Itoa(keepBytes), strconv.Itoa(keepBytes)},
 		{"temp_store", "MEMORY", "2"},
 	}
 }

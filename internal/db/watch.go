@@ -79,7 +79,7 @@ func (d *DB) tend(ctx context.Context) error {
 // was always some reader that held it. It keeps readers back for a moment; a
 // View that lasts longer than that puts it off to the next time.
 func (d *DB) cutLog(ctx context.Context) error {
-	if fileSize(d.path+"-wal") <= walKeep {
+	if fileSize(d.path+"-wal") <= d.keep {
 		return nil
 	}
 	// Most of it can be copied beside the writer.
@@ -140,10 +140,10 @@ func (d *DB) vacuum(ctx context.Context) error {
 }
 
 func (d *DB) worthVacuum(free, all int64) bool {
-	const pageSize, keep = 4096, 64 << 20
+	const pageSize = 4096
 	if free == 0 {
 		return false
 	}
 	bytes, err := d.room.get(d.cfg.DataDir)
-	return free*pageSize > keep && free > all/4 || err == nil && bytes < d.cfg.ReserveBytes
+	return free*pageSize > d.keep && free > all/4 || err == nil && bytes < d.cfg.ReserveBytes
 }
