@@ -17,12 +17,13 @@ const (
 // site is one destination: hosts that stand for one another.
 //
 // Trouble is an outcome that is the site's, not the mail's (connection refused,
-// 421, a handshake that fails). If other deliveries succeed there meanwhile,
-// the site only has too many of ours, and the window shrinks to those. If none
-// does, the site is dead for a time: nobody else tries in vain, all that waits
-// is deferred by the same outcome and comes back by the schedule of its own
-// attempts. After that time a single delivery probes; its success opens the
-// window again, its failure doubles the time.
+// 421, a handshake that fails). While other deliveries run there or have
+// succeeded meanwhile, the site may only have too many of ours: the window
+// shrinks to those. If the last of them has trouble, too, the site is dead for a
+// time: nobody else tries in vain, all that waits is deferred by the same
+// outcome and comes back by the schedule of its own attempts. After that time a
+// single delivery probes; its success opens the window again, its failure
+// doubles the time.
 type site struct {
 	plan  delivery.Plan // of the domain that came last: all of one site may travel together
 	ready ready
@@ -127,10 +128,11 @@ func (d *Dispatcher) judge(s *site, outcomes []mail.Outcome, began time.Time) []
 	switch {
 	case s.dead(now): // one of those that were under way
 		return nil
-	case s.alive.After(began) && s.active > 0:
-		s.window = s.active
+	case s.active > 0, s.alive.After(began):
+		s.window = max(1, s.active)
 		return nil
 	}
+	s.window = d.cfg.PerSite
 	s.deadUntil = now.Add(min(deadFirst<<min(s.failures, 10), deadMax))
 	s.failures++
 	s.trouble = *trouble

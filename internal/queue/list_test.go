@@ -143,7 +143,7 @@ func TestRetain(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t)
 	account := id.New[id.Account]()
-	for range retainSlice + 3 {
+	for range retainMessages + 3 {
 		for _, item := range h.accept(account, "a@example.net", "b@example.net") {
 			_, err := h.settle(item, delivered())
 			h.must(err)
@@ -158,7 +158,7 @@ func TestRetain(t *testing.T) {
 	h.mustSettle(young, delivered(), Delivered)
 	events := 90 * 24 * time.Hour
 	h.must(h.Retain(t.Context(), young.Message.ID.Time().Add(events-time.Hour)))
-	if got := len(h.messages(Filter{Limit: 1000})); got != retainSlice+5 {
+	if got := len(h.messages(Filter{Limit: 1000})); got != retainMessages+5 {
 		t.Errorf("%d messages before the time", got)
 	}
 	h.must(h.Retain(t.Context(), young.Message.ID.Time().Add(events)))
