@@ -11,6 +11,7 @@ import (
 	"mittente/internal/db"
 )
 
+// The table of Authenticate, with the user in memory and not.
 func TestAuthenticate(t *testing.T) {
 	h := open(t)
 	plain, plainPw := h.add(t, NewUser{Active: true})
@@ -123,41 +124,55 @@ func TestUnknownUserCostsWhatAWrongPasswordCosts(t *testing.T) {
 	}
 }
 
+// What ends an open session at its next MAIL, with the user in memory and not.
 func TestCurrent(t *testing.T) {
+	h := open(t)
 	yes, no := true, false
-	cases := []struct {
-		name   string
-		change func(t *testing.T, h *house, u User)
-		want   Reason
-	}{
-		{"nothing changed", func(*testing.T, *house, User) {}, ""},
-		{"note changed", func(t *testing.T, h *house, u User) { h.edit(t, u.Name, Edit{Note: &u.Name}) }, ""},
-		{"removed", func(t *testing.T, h *house, u User) { h.remove(t, u.Name) }, Removed},
-		{"regenerated (S9)", func(t *testing.T, h *house, u User) { h.regenerate(t, u.Name) }, PasswordChanged},
-		{"made inactive (S12)", func(t *testing.T, h *house, u User) { h.edit(t, u.Name, Edit{Active: &no}) }, Inactive},
-		{"TLS from now on", func(t *testing.T, h *house, u User) { h.edit(t, u.Name, Edit{RequireTLS: &yes}) }, TLSRequired},
-		{"inactive and regenerated", func(t *testing.T, h *house, u User) {
-			h.edit(t, u.Name, Edit{Active: &no})
-			h.regenerate(t, u.Name)
-		}, PasswordChanged},
-		{"inactive and active again", func(t *testing.T, h *house, u User) {
-			h.edit(t, u.Name, Edit{Active: &no})
-			h.edit(t, u.Name, Edit{Active: &yes})
-		}, ""},
+	changes := map[string]func(*db.Tx, string) error{
+		"note": func(tx *db.Tx, name string) error {
+			_, err := h.EditUser(tx, name, Edit{Note: &name})
+			return err
+		},
+		"inactive": func(tx *db.Tx, name string) error {
+			_, err := h.EditUser(tx, name, Edit{Active: &no})
+			return err
+		},
+		"active": func(tx *db.Tx, name string) error {
+			_, err := h.EditUser(tx, name, Edit{Active: &yes})
+			return err
+		},
+		"tls": func(tx *db.Tx, name string) error {
+			_, err := h.EditUser(tx, name, Edit{RequireTLS: &yes})
+			return err
+		},
+		"password": func(tx *db.Tx, name string) error { _, err := h.SetPassword(tx, name); return err },
+		"remove":   func(tx *db.Tx, name string) error { return h.RemoveUser(tx, name) },
 	}
-	for _, c := range cases {
-		t.Run(c.name, func(t *testing.T) {
-			h := open(t)
+	for done, want := range map[string]Reason{
+		"":                  "",
+		"note":              "",
+		"remove":            Removed,
+		"password":          PasswordChanged, // S9
+		"inactive":          Inactive,        // S12
+		"tls":               TLSRequired,
+		"inactive password": PasswordChanged,
+		"inactive tls":      TLSRequired,
+		"inactive active":   "",
+		"inactive remove":   Removed,
+	} {
+		t.Run(done, func(t *testing.T) {
 			u, password := h.add(t, NewUser{Active: true})
 			p, err := h.Authenticate(t.Context(), AuthAttempt{Name: u.Name, Password: password})
 			if err != nil {
 				t.Fatal(err)
 			}
-			c.change(t, h, u)
+			for change := range strings.FieldsSeq(done) {
+				h.do(t, func(tx *db.Tx) error { return changes[change](tx, u.Name) })
+			}
 			for _, state := range []string{"known", "unknown"} {
 				fresh, err := h.Current(t.Context(), p)
-				if why(err) != c.want {
-					t.Fatalf("%s: got %v, want %q", state, err, c.want)
+				if why(err) != want {
+					t.Fatalf("%s: got %v, want %q", state, err, want)
 				}
 				if err == nil && (fresh.User.ID != u.ID || fresh.Credential != p.Credential) {
 					t.Errorf("%s: %+v", state, fresh)
@@ -197,6 +212,7 @@ func TestForeignChange(t *testing.T) {
 	}
 }
 
+// A one-time password is good for one accepted message.
 func TestOneTimePassword(t *testing.T) {
 	h := open(t)
 	u, _ := h.add(t, NewUser{Active: true})
@@ -229,6 +245,7 @@ func TestOneTimePassword(t *testing.T) {
 	}
 }
 
+// Only one-time passwords are used up.
 func TestSpendLeavesLastingPasswordsAlone(t *testing.T) {
 	h := open(t)
 	u, password := h.add(t, NewUser{Active: true})
@@ -244,6 +261,7 @@ func TestSpendLeavesLastingPasswordsAlone(t *testing.T) {
 	}
 }
 
+// A user has few one-time passwords at a time; used ones do not count.
 func TestOneTimePasswordsAreFew(t *testing.T) {
 	h := open(t)
 	u, _ := h.add(t, NewUser{Active: true})
@@ -333,6 +351,7 @@ func TestReadersRaceWithRegeneration(t *testing.T) {
 	readers.Wait()
 }
 
+// Memory holds no more users than its limit, and no unknown names.
 func TestCacheIsBounded(t *testing.T) {
 	h := open(t)
 	h.cache.limit = 3
@@ -353,6 +372,7 @@ func TestCacheIsBounded(t *testing.T) {
 	}
 }
 
+// Trouble with the database refuses nobody, and lets known users in.
 func TestDatabaseThatDoesNotAnswerIsNoRefusal(t *testing.T) {
 	h := open(t)
 	u, password := h.add(t, NewUser{Active: true})
@@ -378,6 +398,7 @@ func TestDatabaseThatDoesNotAnswerIsNoRefusal(t *testing.T) {
 	}
 }
 
+// A verifier that was damaged is an error, not a wrong password.
 func TestDamagedVerifierIsNoRefusal(t *testing.T) {
 	h := open(t)
 	u, password := h.add(t, NewUser{Active: true})
@@ -390,6 +411,7 @@ func TestDamagedVerifierIsNoRefusal(t *testing.T) {
 	}
 }
 
+// What a client calls itself can be long; what is logged of it is not.
 func TestLongNamesAreCutInErrors(t *testing.T) {
 	h := open(t)
 	_, err := h.login(t.Context(), strings.Repeat("n", 1<<16), "x")

@@ -15,6 +15,7 @@ import (
 	"mittente/internal/db"
 )
 
+// Passwords have 140 bits at least, and every character is as likely as any other.
 func TestPasswordsAreStrongAndUniform(t *testing.T) {
 	if bits := passwordLength * math.Log2(float64(len(alphabet))); bits < 140 {
 		t.Errorf("%.1f bits", bits)
@@ -49,6 +50,7 @@ func TestPasswordsAreStrongAndUniform(t *testing.T) {
 	}
 }
 
+// S11, S9: a password can be regenerated any number of times, and each time only the new one is good.
 func TestS11_FiftyRegenerations(t *testing.T) {
 	h := open(t)
 	u, password := h.add(t, NewUser{Active: true})

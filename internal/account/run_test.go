@@ -37,6 +37,7 @@ func (h *house) run(t *testing.T) (stop func()) {
 	}
 }
 
+// S3: the last use reaches the database some seconds later, or when Run ends.
 func TestS3_LastUseIsWrittenDown(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := open(t)
@@ -70,6 +71,7 @@ func TestS3_LastUseIsWrittenDown(t *testing.T) {
 	})
 }
 
+// What could not be written is written the next time.
 func TestLastUseOutlivesAFailedWrite(t *testing.T) {
 	h := open(t)
 	u, _ := h.add(t, NewUser{Active: true})
@@ -89,6 +91,7 @@ func TestLastUseOutlivesAFailedWrite(t *testing.T) {
 	}
 }
 
+// Last uses that wait are bounded, and a full load of them can be written.
 func TestLastUsesAreBounded(t *testing.T) {
 	h := open(t)
 	for range maxUsed + 5 {
@@ -102,6 +105,7 @@ func TestLastUsesAreBounded(t *testing.T) {
 	}
 }
 
+// A one-time password ends to the microsecond, for AUTH, MAIL and acceptance, and its row goes.
 func TestOneTimePasswordRunsOut(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := open(t)

@@ -138,7 +138,7 @@ func (s *Senders) Deauthorise(tx *db.Tx, user account.User, entries []Wanted) er
 
 // Entries returns what a user may send from, domains first.
 func (s *Senders) Entries(tx *db.Tx, user id.User) ([]Entry, error) {
-	entries, err := collect(scanEntry)(tx.Rows(sqlEntries, user))
+	entries, err := collect(tx, scanEntry, sqlEntries, user)
 	if err != nil {
 		return nil, fmt.Errorf("entries of %s: %w", user, err)
 	}

@@ -47,7 +47,7 @@ func (s *Senders) AddDomain(tx *db.Tx, owner id.Account, p Prepared) (Domain, er
 
 // Domains returns the domains of an account, by name.
 func (s *Senders) Domains(tx *db.Tx, owner id.Account) ([]Domain, error) {
-	return collect(scanDomain)(tx.Rows(sqlDomains, owner))
+	return collect(tx, scanDomain, sqlDomains, owner)
 }
 
 // DomainByName returns a domain of an account, or ErrNotFound.
@@ -124,23 +124,22 @@ func scanDomain(row scanner) (Domain, error) {
 // scanner is a row: of one, or the current one of many.
 type scanner interface{ Scan(dest ...any) error }
 
-// collect returns a function that reads all rows of a query with scan, and closes it.
-func collect[T any](scan func(scanner) (T, error)) func(*sql.Rows, error) ([]T, error) {
-	return func(rows *sql.Rows, err error) ([]T, error) {
+// collect reads all rows of a query with scan.
+func collect[T any](tx *db.Tx, scan func(scanner) (T, error), q db.SQL, args ...any) ([]T, error) {
+	rows, err := tx.Rows(q, args...)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	all := []T{}
+	for rows.Next() {
+		one, err := scan(rows)
 		if err != nil {
 			return nil, err
 		}
-		defer rows.Close()
-		all := []T{}
-		for rows.Next() {
-			one, err := scan(rows)
-			if err != nil {
-				return nil, err
-			}
-			all = append(all, one)
-		}
-		return all, rows.Err()
+		all = append(all, one)
 	}
+	return all, rows.Err()
 }
 
 // now is the time as it can be stored: in microseconds, UTC.

@@ -22,6 +22,7 @@ const (
 
 const (
 	maxPasted   = 64 << 10 // octets of a pasted list
+	maxItem     = 1_024    // octets of one entry in it; the longest address takes 254 when it is not quoted
 	maxEntries  = 1_000    // of one user
 	maxProblems = 10       // entries at fault that an error names
 )
@@ -70,7 +71,7 @@ func ParseEntries(text string) ([]Wanted, error) {
 	for _, item := range splitList(text) {
 		w, err := parseEntry(item)
 		if err != nil {
-			problems = append(problems, err)
+			problems = append(problems, fmt.Errorf("%.80q: %w", item, err))
 			continue
 		}
 		if identity := string(w.Kind) + " " + string(w.Domain) + " " + w.key(); !seen[identity] {
@@ -110,6 +111,9 @@ func ParseAddresses(lists []string) ([]Wanted, error) {
 }
 
 func parseEntry(item string) (Wanted, error) {
+	if len(item) > maxItem {
+		return Wanted{}, errors.New("too long")
+	}
 	if inner, ok := strings.CutPrefix(item, "<"); ok {
 		item = strings.TrimSuffix(inner, ">")
 	}

@@ -100,7 +100,7 @@ func (s *Senders) Signers(ctx context.Context, owner id.Account, domain mail.Dom
 		return keys, nil
 	}
 	err := s.deps.DB.View(ctx, func(tx *db.Tx) (err error) {
-		keys, err = collect(s.scanKey)(tx.Rows(sqlKeys, owner, string(domain)))
+		keys, err = collect(tx, s.scanKey, sqlKeys, owner, string(domain))
 		return err
 	})
 	if err != nil {

@@ -18,8 +18,8 @@ const (
 	PurposeDMARC     = "dmarc"     // proposed: asks receivers to report
 )
 
-// tokenPrefix begins the ownership record; other tools rely on it.
-const tokenPrefix = "mittente-verify="
+// ownershipPrefix begins the ownership record; other tools rely on it.
+const ownershipPrefix = "mittente-verify="
 
 // Record is a DNS record to be published for a domain.
 type Record struct {
@@ -40,12 +40,12 @@ func (s *Senders) Records(tx *db.Tx, owner id.Account, name mail.Domain) ([]Reco
 }
 
 func (s *Senders) records(tx *db.Tx, d Domain) ([]Record, error) {
-	keys, err := collect(scanKeyRecord)(tx.Rows(sqlKeyRecords, d.ID))
+	keys, err := collect(tx, scanKeyRecord, sqlKeyRecords, d.ID)
 	if err != nil {
 		return nil, fmt.Errorf("records of %s: %w", d.Name, err)
 	}
 	domain := string(d.Name)
-	ownership := Record{PurposeOwnership, "TXT", "_mittente." + domain, tokenPrefix + d.Token}
+	ownership := Record{PurposeOwnership, "TXT", "_mittente." + domain, ownershipPrefix + d.Token}
 	return slices.Concat([]Record{ownership}, keys, []Record{
 		{PurposeSPF, "TXT", domain, "v=spf1 a:" + s.deps.Hostname + " ~all"}, // RFC 7208 §5.3
 		{PurposeDMARC, "TXT", "_dmarc." + domain, "v=DMARC1; p=none"},        // RFC 7489 §6.3

@@ -60,23 +60,24 @@ func ParseSecret(text string) (Secret, error) {
 	return s, nil
 }
 
-// LoadSecret reads the secret from a file that its group may read at most. With
-// create, a missing file is made first, mode 0600, with 32 random bytes, and is
-// durable when LoadSecret returns; of several processes that do so at once, all
-// get the same secret. An error wraps fs.ErrNotExist when the file is missing,
-// ErrSecretText when it holds something else.
-func LoadSecret(path string, create bool) (Secret, error) {
-	s, err := readSecret(path)
-	if !errors.Is(err, fs.ErrNotExist) || !create {
+// MakeSecret makes the file with 32 random bytes, mode 0600, unless it is there,
+// and returns what LoadSecret reads from it. The file is durable then. Of several
+// processes that do so at once, all get the same secret. The folder must exist.
+func MakeSecret(path string) (Secret, error) {
+	s, err := LoadSecret(path)
+	if !errors.Is(err, fs.ErrNotExist) {
 		return s, err
 	}
 	if err := makeSecret(path); err != nil {
 		return Secret{}, fmt.Errorf("make secret key file: %w", err)
 	}
-	return readSecret(path)
+	return LoadSecret(path)
 }
 
-func readSecret(path string) (Secret, error) {
+// LoadSecret reads the secret from a file that its group may read at most. An
+// error wraps fs.ErrNotExist when the file is missing, ErrSecretText when it
+// holds something else.
+func LoadSecret(path string) (Secret, error) {
 	f, err := os.Open(path) //nolint:gosec // the operator names the file
 	if err != nil {
 		return Secret{}, fmt.Errorf("secret key file: %w", err)

@@ -76,7 +76,7 @@ func (s *Senders) Invalidate() {
 }
 
 //go:embed schema/*.sql
-var schema embed.FS //nolint:gochecknoglobals // go:embed needs a variable; nobody changes it
+var schema embed.FS
 
 // Schema returns the tables of this room.
 func Schema() db.Schema {

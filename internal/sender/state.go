@@ -12,11 +12,11 @@ package sender
 //
 // The dotted ways are not walked by a single check. What one says:
 //
-//	            found      overridden  absent    unknown
-//	pending     verified   verified    pending   pending
-//	verified    verified   verified    verified  verified
-//	failed      verified   verified    failed    failed
-//	revoked     verified   verified    revoked   revoked
+//	from     | found    | overridden | absent | unknown
+//	pending  | verified | verified   | stays  | stays
+//	verified | stays    | stays      | stays  | stays
+//	failed   | verified | verified   | stays  | stays
+//	revoked  | verified | verified   | stays  | stays
 //
 // One check that finds nothing takes nothing away: that takes several over days.
 // A look-up that failed says nothing at all. Verified alone lets mail through.

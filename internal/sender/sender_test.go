@@ -1,0 +1,333 @@
+package sender
+
+import (
+	"fmt"
+	"net"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	mdns "github.com/miekg/dns"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
+
+	"mittente/internal/account"
+	"mittente/internal/db"
+	"mittente/internal/dkim"
+	"mittente/internal/dns"
+	"mittente/internal/event"
+	"mittente/internal/mail"
+)
+
+// house is the room over a fresh database with account 1, list 1 and a user,
+// and a name server of its own.
+type house struct {
+	*Senders
+	accounts *account.Accounts
+	db       *db.DB
+	dir      string
+	zone     *zone
+	user     account.User
+	reg      *prometheus.Registry
+}
+
+func open(t *testing.T) *house {
+	t.Helper()
+	h := &house{dir: filepath.Join(t.TempDir(), "data"), zone: serveZone(t), reg: prometheus.NewRegistry()}
+	h.db = openDB(t, h.dir)
+	if err := h.db.Migrate(t.Context(), account.Schema(), event.Schema(), Schema()); err != nil {
+		t.Fatal(err)
+	}
+	h.Senders = h.room(t, testSecret(), h.reg)
+	h.accounts = account.New(h.db, nil)
+	h.do(t, h.accounts.Bootstrap)
+	h.do(t, h.CheckSecret)
+	h.user = h.newUser(t, 1)
+	return h
+}
+
+func testSecret() Secret { return Secret([]byte("a secret of the tests, 32 octets")) }
+
+func openDB(t *testing.T, dir string) *db.DB {
+	t.Helper()
+	d, err := db.Open(t.Context(), db.Config{DataDir: dir}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := d.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return d
+}
+
+// room makes the room over the database of h, with keys that need no making.
+func (h *house) room(t *testing.T, secret Secret, reg prometheus.Registerer) *Senders {
+	t.Helper()
+	resolver, err := dns.New(dns.Config{
+		Servers: []string{h.zone.addr}, Timeout: 300 * time.Millisecond, Rounds: 1,
+		MinTTL: 1, MaxTTL: 1, MaxNegativeTTL: 1, // nanoseconds: nothing is kept
+	}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := New(Deps{DB: h.db, Resolver: resolver, Secret: secret, Hostname: "relay.example.net"}, reg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.newKeys = cheapKeys
+	return s
+}
+
+// readyKeys makes one pair of keys for all tests: making them takes long.
+var readyKeys = sync.OnceValues(func() ([]dkim.Key, error) { return newKeys("example.com") })
+
+func cheapKeys(domain mail.Domain) ([]dkim.Key, error) {
+	ready, err := readyKeys()
+	stem := "m" + randomText(8)
+	var keys []dkim.Key
+	for i, k := range ready {
+		keys = append(keys, dkim.Key{Domain: domain, Selector: stem + fmt.Sprint(i), Signer: k.Signer})
+	}
+	return keys, err
+}
+
+func (h *house) do(t *testing.T, do func(*db.Tx) error) {
+	t.Helper()
+	if err := h.db.Batch(t.Context(), do); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func (h *house) newUser(t *testing.T, list int64) (u account.User) {
+	t.Helper()
+	h.do(t, func(tx *db.Tx) (err error) {
+		u, _, err = h.accounts.AddUser(tx, account.NewUser{List: list})
+		return err
+	})
+	return u
+}
+
+// newAccount makes another account with a user.
+func (h *house) newAccount(t *testing.T, name string) account.User {
+	t.Helper()
+	var list account.List
+	h.do(t, func(tx *db.Tx) error {
+		a, err := h.accounts.AddAccount(tx, name)
+		if err != nil {
+			return err
+		}
+		list, err = h.accounts.AddList(tx, a.Number, "list")
+		return err
+	})
+	return h.newUser(t, list.Number)
+}
+
+// try gives entries to a user, as the command line does.
+func (h *house) try(t *testing.T, u account.User, list string) error {
+	t.Helper()
+	wanted, err := ParseEntries(list)
+	if err != nil {
+		return err
+	}
+	r, err := h.Prepare(t.Context(), u.Account, wanted)
+	if err != nil {
+		return err
+	}
+	return h.db.Batch(t.Context(), func(tx *db.Tx) error { return h.Authorise(tx, u, r) })
+}
+
+func (h *house) authorise(t *testing.T, u account.User, list string) {
+	t.Helper()
+	if err := h.try(t, u, list); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func (h *house) deauthorise(t *testing.T, u account.User, list string) {
+	t.Helper()
+	wanted, err := ParseEntries(list)
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.do(t, func(tx *db.Tx) error { return h.Deauthorise(tx, u, wanted) })
+}
+
+// addDomain adds a domain to the account of the house's user.
+func (h *house) addDomain(t *testing.T, name string) (d Domain) {
+	t.Helper()
+	p, err := h.NewDomain(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.do(t, func(tx *db.Tx) (err error) {
+		d, err = h.AddDomain(tx, h.user.Account, p)
+		return err
+	})
+	return d
+}
+
+// force puts a domain of the user's account, known or not, into a state.
+func (h *house) force(t *testing.T, name mail.Domain, state State) {
+	t.Helper()
+	var known *Domain
+	h.do(t, func(tx *db.Tx) (err error) { known, err = h.find(tx, h.user.Account, name); return err })
+	if known == nil {
+		d := h.addDomain(t, string(name))
+		known = &d
+	}
+	known.State = state
+	h.do(t, func(tx *db.Tx) error { return h.update(tx, *known) })
+}
+
+func (h *house) records(t *testing.T, name mail.Domain) (records []Record) {
+	t.Helper()
+	h.do(t, func(tx *db.Tx) (err error) { records, err = h.Records(tx, h.user.Account, name); return err })
+	return records
+}
+
+func (h *house) effective(t *testing.T) (yes bool) {
+	t.Helper()
+	h.do(t, func(tx *db.Tx) (err error) { yes, err = h.Effective(tx, h.user.ID); return err })
+	return yes
+}
+
+// zone is a name server on a loopback address that knows TXT records alone.
+type zone struct {
+	addr string
+
+	mu     sync.Mutex
+	txt    map[string][][]string // by name: records, each of several strings
+	broken map[string]bool       // names that are answered SERVFAIL
+}
+
+func serveZone(t *testing.T) *zone {
+	t.Helper()
+	z := &zone{txt: map[string][][]string{}, broken: map[string]bool{}}
+	packets, err := net.ListenPacket("udp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	z.addr = packets.LocalAddr().String()
+	listener, err := net.Listen("tcp", z.addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, server := range []*mdns.Server{{PacketConn: packets, Handler: z}, {Listener: listener, Handler: z}} {
+		started := make(chan struct{})
+		server.NotifyStartedFunc = func() { close(started) }
+		go func() { _ = server.ActivateAndServe() }()
+		<-started
+		t.Cleanup(func() { _ = server.Shutdown() })
+	}
+	return z
+}
+
+// ServeDNS answers one question.
+func (z *zone) ServeDNS(w mdns.ResponseWriter, q *mdns.Msg) {
+	z.mu.Lock()
+	defer z.mu.Unlock()
+	name := strings.ToLower(strings.TrimSuffix(q.Question[0].Name, "."))
+	reply := new(mdns.Msg).SetReply(q)
+	reply.RecursionAvailable = true
+	records, known := z.txt[name]
+	switch {
+	case z.broken[name]:
+		reply.Rcode = mdns.RcodeServerFailure
+	case !known:
+		reply.Rcode = mdns.RcodeNameError
+	}
+	for _, text := range records {
+		head := mdns.RR_Header{Name: q.Question[0].Name, Rrtype: mdns.TypeTXT, Class: mdns.ClassINET, Ttl: 60}
+		reply.Answer = append(reply.Answer, &mdns.TXT{Hdr: head, Txt: text})
+	}
+	if w.LocalAddr().Network() == "udp" {
+		reply.Truncate(1232)
+	}
+	_ = w.WriteMsg(reply)
+}
+
+// set publishes TXT records at a name; long ones are cut into strings of 255 octets.
+func (z *zone) set(name string, records ...string) {
+	z.mu.Lock()
+	defer z.mu.Unlock()
+	z.txt[name] = [][]string{}
+	for _, text := range records {
+		var parts []string
+		for len(text) > 255 {
+			parts, text = append(parts, text[:255]), text[255:]
+		}
+		z.txt[name] = append(z.txt[name], append(parts, text))
+	}
+}
+
+func (z *zone) fail(name string, yes bool) {
+	z.mu.Lock()
+	defer z.mu.Unlock()
+	z.broken[name] = yes
+}
+
+// Host name and secret must be there.
+func TestNewRefusesWhatItCantWorkWith(t *testing.T) {
+	if _, err := New(Deps{Secret: Secret{1}}, nil); err == nil {
+		t.Error("no host name, no error")
+	}
+	if _, err := New(Deps{Hostname: "relay.example.net"}, nil); err == nil {
+		t.Error("no secret, no error")
+	}
+}
+
+// Checks and verifications are counted by result.
+func TestMetrics(t *testing.T) {
+	h := open(t)
+	h.authorise(t, h.user, "example.com")
+	h.force(t, "example.com", StateVerified)
+	for _, from := range []string{"a@example.com", "b@example.com", "a@example.org"} {
+		if _, _, err := h.Check(t.Context(), h.user.ID, address(t, from)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, _, err := h.VerifyDomain(t.Context(), h.user.Account, "example.com"); err != nil {
+		t.Fatal(err)
+	}
+	for verdict, want := range map[Verdict]float64{Authorised: 2, NotAuthorised: 1, Pending: 0} {
+		if got := testutil.ToFloat64(h.metrics.checks.WithLabelValues(verdict.String())); got != want {
+			t.Errorf("%s: %v checks counted, want %v", verdict, got, want)
+		}
+	}
+	if got := testutil.ToFloat64(h.metrics.verifications.WithLabelValues(string(absent))); got != 1 {
+		t.Errorf("%v verifications counted, want 1", got)
+	}
+	if n, err := testutil.GatherAndCount(h.reg); err != nil || n == 0 {
+		t.Errorf("%d metrics registered, %v", n, err)
+	}
+}
+
+func address(t *testing.T, s string) mail.Address {
+	t.Helper()
+	a, err := mail.ParseAddress(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return a
+}
+
+// judgement is the verdict of Check with what it rests on, in one line.
+func (h *house) judgement(t *testing.T, from string) string {
+	t.Helper()
+	verdict, grant, err := h.Check(t.Context(), h.user.ID, address(t, from))
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := verdict.String()
+	if grant.Entry != "" {
+		text += " by " + grant.Entry
+	}
+	if grant.SigningDomain != "" {
+		text += ", signs " + string(grant.SigningDomain)
+	}
+	return text
+}

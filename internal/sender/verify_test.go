@@ -1,0 +1,234 @@
+package sender
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"regexp"
+	"strings"
+	"testing"
+
+	"mittente/internal/account"
+)
+
+// The records to publish, in the form that other tools rely on.
+func TestRecords(t *testing.T) {
+	h := open(t)
+	d := h.addDomain(t, "müller.example")
+	records := h.records(t, d.Name)
+	text, err := json.Marshal(records[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := `{"purpose":"ownership","type":"TXT","name":"_mittente.xn--mller-kva.example","value":"mittente-verify=` + d.Token + `"}`
+	if string(text) != want {
+		t.Errorf("%s, want %s", text, want)
+	}
+	patterns := []string{
+		`^ownership TXT _mittente\.xn--mller-kva\.example mittente-verify=[0-9a-v]{26}$`,
+		`^dkim TXT m[0-9a-z]+\._domainkey\.xn--mller-kva\.example v=DKIM1; k=rsa; p=[A-Za-z0-9+/]+=*$`,
+		`^dkim TXT m[0-9a-z]+\._domainkey\.xn--mller-kva\.example v=DKIM1; k=ed25519; p=[A-Za-z0-9+/]{43}=$`,
+		`^spf TXT xn--mller-kva\.example v=spf1 a:relay\.example\.net ~all$`,
+		`^dmarc TXT _dmarc\.xn--mller-kva\.example v=DMARC1; p=none$`,
+	}
+	if len(records) != len(patterns) {
+		t.Fatalf("%d records", len(records))
+	}
+	for i, r := range records {
+		if line := fmt.Sprint(r.Purpose, " ", r.Type, " ", r.Name, " ", r.Value); !regexp.MustCompile(patterns[i]).MatchString(line) {
+			t.Errorf("record %d: %s", i, line)
+		}
+	}
+}
+
+// S22: what is found in the DNS, and what it makes of a domain.
+func TestS22_VerifyDomain(t *testing.T) {
+	type zoneText = map[string][]string
+	everything := zoneText{
+		"own": {"OWN"}, "rsa": {"RSA"}, "ed": {"ED"},
+		"spf": {"v=spf1 mx +a:RELAY.example.net -all"}, "dmarc": {"v=DMARC1; p=reject"},
+	}
+	cases := []struct {
+		name   string
+		zone   zoneText // by short name of the record; a name that is missing does not exist
+		broken string   // names that are answered SERVFAIL
+		state  State    // before
+		want   State    // after
+		ok     string   // purposes whose check is fine
+		error  string   // in LastError
+	}{
+		{"nothing", nil, "", StatePending, StatePending, "", "no TXT record at _mittente.case"},
+		{"no records at the name", zoneText{"own": {}}, "", StatePending, StatePending, "", "no TXT record at _mittente.case"},
+		{"ownership", zoneText{"own": {"OWN"}}, "", StatePending, StateVerified, "own", ""},
+		{"one of several", zoneText{"own": {"x", "OWN", "y"}}, "", StatePending, StateVerified, "own", ""},
+		{"space around", zoneText{"own": {" OWN "}}, "", StatePending, StateVerified, "own", ""},
+		{"another token", zoneText{"own": {"mittente-verify=0123456789abcdefghijklmnop"}}, "", StatePending, StatePending, "", "as expected"},
+		{"the token and more", zoneText{"own": {"OWNx"}}, "", StatePending, StatePending, "", "as expected"},
+		{"the token inside", zoneText{"own": {"say OWN"}}, "", StatePending, StatePending, "", "as expected"},
+		{"in capitals", zoneText{"own": {"UPPER"}}, "", StatePending, StatePending, "", "as expected"},
+		{"at the domain itself", zoneText{"spf": {"OWN"}}, "", StatePending, StatePending, "", "no TXT record"},
+
+		{"both keys", zoneText{"rsa": {"RSA"}, "ed": {"ED"}}, "", StatePending, StateVerified, "rsa ed", ""},
+		{"one key", zoneText{"rsa": {"RSA"}}, "", StatePending, StatePending, "rsa", "no TXT record at _mittente"},
+		{"keys exchanged", zoneText{"rsa": {"ED"}, "ed": {"RSA"}}, "", StatePending, StatePending, "", "no TXT record at _mittente"},
+		{"everything", everything, "", StatePending, StateVerified, "own rsa ed spf dmarc", ""},
+
+		{"no answer", nil, "own", StatePending, StatePending, "", "does not answer"},
+		{"no answer, keys there", zoneText{"rsa": {"RSA"}, "ed": {"ED"}}, "own", StatePending, StateVerified, "rsa ed", ""},
+		{"no answer for the keys", zoneText{"own": {"OWN"}}, "rsa ed spf dmarc", StatePending, StateVerified, "own", ""},
+
+		{"verified, gone", nil, "", StateVerified, StateVerified, "", "no TXT record"},
+		{"verified, no answer", nil, "own rsa ed spf dmarc", StateVerified, StateVerified, "", "does not answer"},
+		{"revoked, back", zoneText{"own": {"OWN"}}, "", StateRevoked, StateVerified, "own", ""},
+		{"revoked, still gone", nil, "", StateRevoked, StateRevoked, "", "no TXT record"},
+		{"failed, no answer", nil, "own", StateFailed, StateFailed, "", "does not answer"},
+		{"failed, there at last", zoneText{"own": {"OWN"}}, "", StateFailed, StateVerified, "own", ""},
+	}
+	h := open(t)
+	for i, c := range cases {
+		t.Run(c.name, func(t *testing.T) {
+			name := mustDomain(t, fmt.Sprintf("case%d.example.com", i))
+			h.force(t, name, c.state)
+			records := h.records(t, name)
+			h.publish(records, c.zone)
+			for i, r := range records {
+				h.zone.fail(r.Name, strings.Contains(c.broken, keyed[i]))
+			}
+			d, checks, err := h.VerifyDomain(t.Context(), h.user.Account, name)
+			if err != nil || d.State != c.want || d.CheckedAt.IsZero() {
+				t.Errorf("%+v, %v, want %s", d, err, c.want)
+			}
+			if (d.LastError == "") != (c.error == "") || !strings.Contains(d.LastError, c.error) {
+				t.Errorf("last error %q, want %q", d.LastError, c.error)
+			}
+			if becomes := c.state != StateVerified && c.want == StateVerified; becomes == d.VerifiedAt.IsZero() {
+				t.Errorf("verified at %v", d.VerifiedAt)
+			}
+			expectChecks(t, checks, records, c.ok)
+		})
+	}
+}
+
+// keyed are short names for the five records of a domain.
+var keyed = []string{"own", "rsa", "ed", "spf", "dmarc"}
+
+// publish puts records in the name server; OWN, RSA, ED and UPPER in them stand
+// for expected values.
+func (h *house) publish(records []Record, zone map[string][]string) {
+	expected := strings.NewReplacer("OWN", records[0].Value, "RSA", records[1].Value, "ED", records[2].Value, "UPPER", strings.ToUpper(records[0].Value))
+	for i, r := range records {
+		var published []string
+		for _, text := range zone[keyed[i]] {
+			published = append(published, expected.Replace(text))
+		}
+		if _, exists := zone[keyed[i]]; exists {
+			h.zone.set(r.Name, published...)
+		}
+	}
+}
+
+func expectChecks(t *testing.T, checks []Check, records []Record, ok string) {
+	t.Helper()
+	var fine []string
+	for i, c := range checks {
+		if c.OK {
+			fine = append(fine, keyed[i])
+		}
+		if c.OK != (c.Problem == "") || c.Required != (i < 3) || c.Record != records[i] || c.Found == nil || c.OK && len(c.Found) == 0 {
+			t.Errorf("check %+v", c)
+		}
+	}
+	if got := strings.Join(fine, " "); got != ok {
+		t.Errorf("fine: %q, want %q", got, ok)
+	}
+}
+
+// Only a domain of the account can be verified, and a look that was cancelled changes nothing.
+func TestVerifyDomainOfNobody(t *testing.T) {
+	h := open(t)
+	if _, _, err := h.VerifyDomain(t.Context(), h.user.Account, "example.com"); !errors.Is(err, account.ErrNotFound) {
+		t.Errorf("got %v", err)
+	}
+	h.addDomain(t, "example.com")
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, _, err := h.VerifyDomain(ctx, h.user.Account, "example.com"); !errors.Is(err, context.Canceled) {
+		t.Errorf("cancelled: %v", err)
+	}
+}
+
+// A name server can't fill memory or terminal.
+func TestFoundIsBounded(t *testing.T) {
+	h := open(t)
+	h.addDomain(t, "example.com")
+	var many []string
+	for i := range 30 {
+		many = append(many, fmt.Sprint(i, strings.Repeat("\xff", 900)))
+	}
+	h.zone.set("_mittente.example.com", many...)
+	_, checks, err := h.VerifyDomain(t.Context(), h.user.Account, "example.com")
+	if err != nil || len(checks[0].Found) != maxFound {
+		t.Fatalf("%d records shown, %v", len(checks[0].Found), err)
+	}
+	for _, text := range checks[0].Found {
+		if len(text) > maxShown+2 {
+			t.Errorf("%d octets shown", len(text))
+		}
+	}
+}
+
+// What counts as a record that is as expected.
+func TestSatisfied(t *testing.T) {
+	dkim := Record{Purpose: PurposeDKIM, Value: "v=DKIM1; k=ed25519; p=AbC+/="}
+	viaRSA := Record{Purpose: PurposeDKIM, Value: "v=DKIM1; k=rsa; p=AbC+/="}
+	spf := Record{Purpose: PurposeSPF, Value: "v=spf1 a:relay.example.net ~all"}
+	dmarc := Record{Purpose: PurposeDMARC}
+	cases := []struct {
+		name string
+		r    Record
+		text string
+		want bool
+	}{
+		{"the same", dkim, dkim.Value, true},
+		{"other spacing", dkim, "v=DKIM1;k=ed25519;p= AbC\t+/= ;", true},
+		{"other order and tags", dkim, "t=s; p=AbC+/=; n=x; k=ed25519", true},
+		{"case of the key", dkim, "v=DKIM1; k=ed25519; p=abc+/=", false},
+		{"revoked", dkim, "v=DKIM1; k=ed25519; p=", false},
+		{"no key", dkim, "v=DKIM1; k=ed25519", false},
+		{"cut off", dkim, "v=DKIM1; k=ed25519; p=AbC+", false},
+		{"another type", dkim, "v=DKIM1; p=AbC+/=", false},
+		{"the type that is meant when missing", viaRSA, "p=AbC+/=", true},
+		{"empty", dkim, "", false},
+		{"SPF as proposed", spf, spf.Value, true},
+		{"SPF with others", spf, "v=spf1 mx include:x.example A:Relay.Example.NET -all", true},
+		{"SPF that denies us", spf, "v=spf1 -a:relay.example.net", false},
+		{"SPF of a longer name", spf, "v=spf1 a:relay.example.net.evil ~all", false},
+		{"SPF of another version", spf, "v=spf10 a:relay.example.net", false},
+		{"no SPF", spf, "a:relay.example.net", false},
+		{"DMARC", dmarc, "v=DMARC1;p=none", true},
+		{"no DMARC", dmarc, "p=none", false},
+	}
+	for _, c := range cases {
+		t.Run(c.name, func(t *testing.T) {
+			if got := c.r.satisfied([]string{"something else", c.text}); got != c.want {
+				t.Errorf("%q: %t", c.text, got)
+			}
+		})
+	}
+}
+
+// What the DNS has is written by strangers.
+func FuzzSatisfied(f *testing.F) {
+	for _, s := range []string{"", ";", "v=DKIM1; k=rsa; p=AA", "v=spf1", "=;=", "p=\xff;p", "v=DMARC1"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		for _, purpose := range []string{PurposeOwnership, PurposeDKIM, PurposeSPF, PurposeDMARC} {
+			r := Record{Purpose: purpose, Value: "v=DKIM1 p; p=QUJD; k=rsa"}
+			if r.satisfied([]string{text}) && text == "" {
+				t.Fatal("nothing satisfies", purpose)
+			}
+		}
+	})
+}
