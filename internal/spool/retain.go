@@ -59,7 +59,7 @@ func (w *Writer) Discard(ctx context.Context) {
 }
 
 const (
-	selectAhead db.SQL = `SELECT id FROM content_ahead WHERE id < $1 AND id > $2 ORDER BY id LIMIT $3`
+	selectAhead db.SQL = `SELECT id FROM content_ahead WHERE started_at < $1 AND id > $2 ORDER BY id LIMIT $3`
 	lastChunk   db.SQL = `SELECT n FROM content_chunk WHERE content_id = $1 ORDER BY n DESC LIMIT 1`
 	deleteFrom  db.SQL = `DELETE FROM content_chunk WHERE content_id = $1 AND n > $2`
 	killAhead   db.SQL = `UPDATE content_ahead SET dead = TRUE WHERE id = $1 AND NOT dead`
@@ -96,7 +96,7 @@ func (s *Spool) Sweep(ctx context.Context, olderThan time.Time) (n int, err erro
 }
 
 func aheadOf(tx *db.Tx, olderThan time.Time, after id.Content) ([]id.Content, error) {
-	rows, err := tx.Rows(selectAhead, id.Before[id.Content](olderThan), after[:], sliceContents)
+	rows, err := tx.Rows(selectAhead, db.Micros(olderThan), after[:], sliceContents)
 	if err != nil {
 		return nil, err
 	}

@@ -74,12 +74,12 @@ func New(d *db.DB, cfg Config, reg prometheus.Registerer) *Spool {
 	}
 }
 
-const release db.SQL = `UPDATE content SET released_at = $2, keep_until = $3 WHERE id = $1`
+const releaseContent db.SQL = `UPDATE content SET released_at = $2, keep_until = $3 WHERE id = $1`
 
 // Release says that no recipient needs the content any more: it may go at
 // keepUntil, or earlier when space is short.
 func (s *Spool) Release(tx *db.Tx, content id.Content, keepUntil time.Time) error {
-	_, err := tx.Exec(release, content, db.Micros(time.Now()), db.Micros(keepUntil))
+	_, err := tx.Exec(releaseContent, content, db.Micros(time.Now()), db.Micros(keepUntil))
 	return err
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"mittente/internal/db"
 	"mittente/internal/id"
@@ -79,7 +80,7 @@ func (w *Writer) grow(n int) {
 }
 
 const (
-	insertAhead db.SQL = `INSERT INTO content_ahead (id, chunks, dead) VALUES ($1, 1, FALSE)`
+	insertAhead db.SQL = `INSERT INTO content_ahead (id, started_at, chunks, dead) VALUES ($1, $2, 1, FALSE)`
 	updateAhead db.SQL = `UPDATE content_ahead SET chunks = $2 WHERE id = $1 AND NOT dead`
 	acceptAhead db.SQL = `DELETE FROM content_ahead WHERE id = $1 AND NOT dead`
 	insertChunk db.SQL = `INSERT INTO content_chunk (content_id, n, bytes) VALUES ($1, $2, $3)`
@@ -109,7 +110,7 @@ func (w *Writer) writeAhead() error {
 // mark notes what is written ahead, for Sweep to find should it never be accepted.
 func (w *Writer) mark(tx *db.Tx) error {
 	if w.ahead == 0 {
-		_, err := tx.Exec(insertAhead, w.id)
+		_, err := tx.Exec(insertAhead, w.id, db.Micros(time.Now()))
 		return err
 	}
 	return one(tx.Exec(updateAhead, w.id, w.ahead+1))

@@ -21,7 +21,8 @@ CREATE TABLE content_chunk (
 -- Content that is being written ahead: it has chunks, and no row in content yet.
 -- dead: it is being removed, and can't be accepted any more.
 CREATE TABLE content_ahead (
-    id     BYTEA   NOT NULL PRIMARY KEY,
-    chunks BIGINT  NOT NULL,
-    dead   BOOLEAN NOT NULL
+    id         BYTEA   NOT NULL PRIMARY KEY,
+    started_at BIGINT  NOT NULL,
+    chunks     BIGINT  NOT NULL,
+    dead       BOOLEAN NOT NULL
 );
