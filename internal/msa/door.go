@@ -107,7 +107,13 @@ func (d *Door) admit(conn net.Conn) *session {
 	all, own := len(d.sessions), d.clients[network]
 	if all >= d.cfg.MaxConnections || own >= d.cfg.MaxPerClient {
 		d.mu.Unlock()
-		d.turnAway(conn, all >= d.cfg.MaxConnections)
+		if all >= d.cfg.MaxConnections {
+			d.metrics.connections.crowded.Inc()
+			d.turnAway(conn, "Too many connections, try again later")
+		} else {
+			d.metrics.connections.perClient.Inc()
+			d.turnAway(conn, "Too many connections from your address, try again later")
+		}
 		return nil
 	}
 	defer d.mu.Unlock()
@@ -120,12 +126,7 @@ func (d *Door) admit(conn net.Conn) *session {
 }
 
 // turnAway says 421 without waiting: the reply fits into the empty send buffer.
-func (d *Door) turnAway(conn net.Conn, crowded bool) {
-	text, count := "Too many connections from your address, try again later", d.metrics.connections.perClient
-	if crowded {
-		text, count = "Too many connections, try again later", d.metrics.connections.crowded
-	}
-	count.Inc()
+func (d *Door) turnAway(conn net.Conn, text string) {
 	reply := say(421, mail.Status{Class: 4, Subject: 7}, text)
 	d.metrics.reply(reply)
 	_ = conn.SetWriteDeadline(time.Now().Add(time.Second))

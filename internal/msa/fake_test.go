@@ -133,11 +133,11 @@ func testConfig() Config {
 	return Config{Hostname: "mx.example.org", PublicURL: "https://mx.example.org/", MaxMessageBytes: 2000, MaxRecipients: 3}
 }
 
-func testDoor(t testing.TB, cfg Config, gate Gate) *Door {
-	t.Helper()
+func testDoor(tb testing.TB, cfg Config, gate Gate) *Door {
+	tb.Helper()
 	d, err := New(cfg, Deps{Gate: gate, Authenticator: fakeAuthenticator{}})
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return d
 }
@@ -152,16 +152,16 @@ func dial(ctx context.Context, d *Door) net.Conn {
 }
 
 // testTLS makes a certificate.
-func testTLS(t testing.TB) *tls.Config {
-	t.Helper()
+func testTLS(tb testing.TB) *tls.Config {
+	tb.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	template := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "mx.example.org"}, DNSNames: []string{"mx.example.org"}, NotBefore: time.Unix(0, 0), NotAfter: time.Unix(1<<33, 0)}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	cert := &tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}
 	return &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return cert, nil }}

@@ -28,9 +28,9 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 	connections := counters("connections_total", "Connections, by whether they were admitted.", "result")
 	replies := counters("replies_total", "Replies, by the first digit of their code.", "class")
 	m := &metrics{
-		bound:   gauge("ports_bound", "Addresses and ports that are listened on."),
-		skipped: gauge("ports_skipped", "Addresses and ports that could not be bound."),
-		open:    gauge("connections_open", "Connections now open."),
+		bound:   prometheus.NewGauge(gauge("ports_bound", "Addresses and ports that are listened on.")),
+		skipped: prometheus.NewGauge(gauge("ports_skipped", "Addresses and ports that could not be bound.")),
+		open:    prometheus.NewGauge(gauge("connections_open", "Connections now open.")),
 		connections: connectionCounts{
 			admitted:  connections.WithLabelValues("admitted"),
 			perClient: connections.WithLabelValues("too_many_of_client"),
@@ -63,8 +63,8 @@ func (m *metrics) reply(r smtp.Reply) {
 	}
 }
 
-func gauge(name, help string) prometheus.Gauge {
-	return prometheus.NewGauge(prometheus.GaugeOpts{Namespace: "mittente", Subsystem: "msa", Name: name, Help: help})
+func gauge(name, help string) prometheus.GaugeOpts {
+	return prometheus.GaugeOpts{Namespace: "mittente", Subsystem: "msa", Name: name, Help: help}
 }
 
 func counters(name, help, label string) *prometheus.CounterVec {

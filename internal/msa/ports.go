@@ -149,7 +149,7 @@ func fileRoom() int {
 	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil || limit.Cur > math.MaxInt32 {
 		return math.MaxInt32
 	}
-	return int(limit.Cur - limit.Cur/4) //nolint:gosec // at most MaxInt32, see above
+	return int(limit.Cur - limit.Cur/4)
 }
 
 // runs folds skipped ports that follow one another and have the same reason.

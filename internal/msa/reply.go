@@ -93,8 +93,7 @@ func authEnded(why *account.AuthError) smtp.Reply {
 // gateRefused is the table of the gate's refusals. ok is false for an error
 // that is no refusal, which the client is told nothing of.
 func gateRefused(err error, publicURL string) (reply smtp.Reply, ok bool) {
-	var ended *account.AuthError
-	if errors.As(err, &ended) {
+	if ended, ok := errors.AsType[*account.AuthError](err); ok {
 		return authEnded(ended), true
 	}
 	var why *submission.Rejection

@@ -176,8 +176,7 @@ func (s *session) gateRefused(ctx context.Context, err error, from mail.ReverseP
 		s.log(ctx, slog.LevelError, "message not taken in", slog.String("error", err.Error()))
 		return reply
 	}
-	var ended *account.AuthError
-	if errors.As(err, &ended) {
+	if _, ended := errors.AsType[*account.AuthError](err); ended {
 		s.reason = "credentials ended"
 	}
 	return s.refuse(ctx, reply, from)

@@ -123,9 +123,9 @@ func (p *player) line(n int, line string) {
 	switch kind {
 	case "#", "":
 	case "C:":
-		p.queue(n, expand(p.t, rest, false)+"\r\n")
+		p.queue(n, expand(p.t, rest)+"\r\n")
 	case "C>":
-		p.queue(n, expand(p.t, rest, true))
+		p.queue(n, unquote(p.t, expand(p.t, rest)))
 	case "S:":
 		p.want = append(p.want, rest)
 		p.at = max(p.at, 1)
@@ -213,15 +213,11 @@ func (p *player) handshake() {
 
 var b64 = regexp.MustCompile(`<b64:([^>]*)>`)
 
-func expand(t *testing.T, s string, escapes bool) string {
+func expand(t *testing.T, s string) string {
 	t.Helper()
-	s = b64.ReplaceAllStringFunc(s, func(m string) string {
+	return b64.ReplaceAllStringFunc(s, func(m string) string {
 		return base64.StdEncoding.EncodeToString([]byte(unquote(t, b64.FindStringSubmatch(m)[1])))
 	})
-	if escapes {
-		return unquote(t, s)
-	}
-	return s
 }
 
 func unquote(t *testing.T, s string) string {
