@@ -16,6 +16,7 @@ import (
 	"math/big"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -70,13 +71,13 @@ func (c *certificate) reload() error {
 
 // looks tells apart the states of the two files without reading them.
 func (c *certificate) looks() string {
-	s := ""
+	var s strings.Builder
 	for _, name := range []string{c.pair.Cert, c.pair.Key} {
 		if info, err := os.Stat(name); err == nil {
-			s += fmt.Sprintf("%d %d ", info.ModTime().UnixNano(), info.Size())
+			fmt.Fprintf(&s, "%d %d ", info.ModTime().UnixNano(), info.Size())
 		}
 	}
-	return s
+	return s.String()
 }
 
 // run reads the files again whenever they have changed. A pair of which one half

@@ -35,7 +35,8 @@ type app struct {
 	in       io.Reader
 	out, err io.Writer
 	environ  []string
-	color    bool
+	color    bool // out is a terminal
+	person   bool // err is one
 	config   string
 	output   string
 	model    *kong.Application
@@ -103,8 +104,7 @@ func (a *app) report(err error) int {
 		return code
 	}
 	fmt.Fprintf(a.err, "mittente: %v\n", err)
-	var usage *kong.ParseError
-	if errors.As(err, &usage) {
+	if usage, ok := errors.AsType[*kong.ParseError](err); ok {
 		command := ""
 		if sel := usage.Context.Selected(); sel != nil {
 			command = sel.Path() + " "

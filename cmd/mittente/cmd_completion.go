@@ -147,7 +147,7 @@ func fishCompletion(w io.Writer, all []completion) error {
 	for _, c := range all[1:] {
 		fmt.Fprintf(&b, "      case '%s'\n        set path $path $w\n", c.path)
 	}
-	b.WriteString("    end\n  end\n  test \"$path\" = \"$argv\"\nend\ncomplete -c mittente -f\n")
+	b.WriteString("    end\n  end; test \"$path\" = \"$argv\"\nend\ncomplete -c mittente -f\n")
 	for _, c := range all {
 		for _, w := range c.words {
 			name, isFlag := strings.CutPrefix(w.text, "--")

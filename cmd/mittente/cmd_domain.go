@@ -197,7 +197,7 @@ func (c domainVerifyCmd) ask(ctx context.Context, a *app, h *house, owner id.Acc
 		for _, check := range checks {
 			printCheck(w, a, check)
 		}
-		fmt.Fprintf(w, "\n%s is %s.\n", d.Name, a.paint(false, string(d.State)))
+		fmt.Fprintf(w, "\n%s is %s.\n", d.Name, a.paint(string(d.State)))
 		if d.State == sender.StateVerified {
 			fmt.Fprintln(w, "Verifying activates nobody: mittente user edit NAME --active")
 		}
@@ -216,7 +216,7 @@ func printCheck(w io.Writer, a *app, c sender.Check) {
 	case !c.Required:
 		verdict = "proposed"
 	}
-	fmt.Fprintf(w, "%s  %s  %s %s\n", a.paint(false, verdict), c.Purpose, c.Name, c.Type)
+	fmt.Fprintf(w, "%s  %s  %s %s\n", a.paint(verdict), c.Purpose, c.Name, c.Type)
 	if c.OK {
 		return
 	}

@@ -8,7 +8,7 @@ import (
 )
 
 // version is set by the build: -ldflags "-X main.version=…".
-var version string //nolint:gochecknoglobals // only the linker can set it
+var version string
 
 type versionCmd struct{}
 

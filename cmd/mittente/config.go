@@ -121,7 +121,7 @@ func (d Duration) Parse() (time.Duration, error) {
 	if days, ok := strings.CutSuffix(string(d), "d"); ok {
 		var count uint64
 		count, err = strconv.ParseUint(days, 10, 16)
-		n = time.Duration(count) * day //nolint:gosec // at most 65,535 days
+		n = time.Duration(count) * day
 	}
 	if err != nil || n < 0 || n > 36_500*day {
 		return 0, fmt.Errorf("%q is not a duration like \"30s\", \"15m\", \"24h\" or \"90d\"", string(d))

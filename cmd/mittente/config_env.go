@@ -1,7 +1,6 @@
 package main
 
 import (
-	"encoding"
 	"fmt"
 	"os"
 	"reflect"
@@ -84,7 +83,7 @@ func lookup(env map[string]string, name string) (value, from string, err error) 
 	if !ok {
 		return "", "", nil
 	}
-	text, err := os.ReadFile(path)
+	text, err := os.ReadFile(path) //nolint:gosec // the operator names the file
 	if err != nil {
 		return "", name + "_FILE", err
 	}
@@ -93,13 +92,10 @@ func lookup(env map[string]string, name string) (value, from string, err error) 
 
 // setText stores the text form of a value: lists are separated by commas.
 func setText(v reflect.Value, text string) error {
-	if u, ok := v.Addr().Interface().(encoding.TextUnmarshaler); ok {
-		return u.UnmarshalText([]byte(text))
-	}
-	switch v.Kind() {
-	case reflect.String:
+	switch {
+	case v.Kind() == reflect.String:
 		v.SetString(text)
-	case reflect.Slice:
+	case v.Kind() == reflect.Slice:
 		items := []string{}
 		for item := range strings.SplitSeq(text, ",") {
 			if item = strings.TrimSpace(item); item != "" {

@@ -55,16 +55,14 @@ func (l *loaded) decodeFile(text []byte) []fault {
 	if err == nil {
 		return nil
 	}
-	var missing *toml.StrictMissingError
-	if errors.As(err, &missing) {
+	if missing, ok := errors.AsType[*toml.StrictMissingError](err); ok {
 		var faults []fault
 		for i := range missing.Errors {
 			faults = append(faults, l.unknownKey(&missing.Errors[i]))
 		}
 		return faults
 	}
-	var de *toml.DecodeError
-	if errors.As(err, &de) {
+	if de, ok := errors.AsType[*toml.DecodeError](err); ok {
 		return []fault{l.badValue(de)}
 	}
 	return []fault{{Where: l.file, Text: err.Error()}}
@@ -134,18 +132,16 @@ func keyLines(text []byte) map[string]int {
 	for p.NextExpression() {
 		e := p.Expression()
 		key, line := expressionKey(&p, e)
-		switch e.Kind {
-		case unstable.Table:
-			prefix = key + "."
-			lines[key] = line
-		case unstable.ArrayTable:
+		if e.Kind == unstable.KeyValue {
+			lines[prefix+key] = line
+			continue
+		}
+		if e.Kind == unstable.ArrayTable {
 			blocks[key]++
 			key = fmt.Sprintf("%s.%d", key, blocks[key])
-			prefix = key + "."
-			lines[key] = line
-		case unstable.KeyValue:
-			lines[prefix+key] = line
 		}
+		lines[key] = line // a table
+		prefix = key + "."
 	}
 	return lines
 }

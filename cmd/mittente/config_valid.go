@@ -163,7 +163,9 @@ func (c *checker) between(key string, value, low, high int64) {
 func (c *checker) hostPort(key, value, example string) {
 	host, port, err := net.SplitHostPort(value)
 	n, portErr := strconv.ParseUint(port, 10, 16)
-	if err != nil || portErr != nil || n == 0 || host == "" && key != "http.listen" {
+	// [http] listen may be ":8025", all addresses, or have port 0, any free one.
+	listens := key == "http.listen"
+	if err != nil || portErr != nil || !listens && (n == 0 || host == "") {
 		c.fail(key, fmt.Sprintf("%q is not host and port", value), fmt.Sprintf("want something like %q", example))
 	}
 }

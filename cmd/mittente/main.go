@@ -17,7 +17,7 @@ func runMain() int {
 	context.AfterFunc(ctx, stop)
 	a := &app{
 		in: os.Stdin, out: os.Stdout, err: os.Stderr,
-		environ: os.Environ(), color: isTerminal(os.Stdout) && os.Getenv("NO_COLOR") == "",
+		environ: os.Environ(), color: isTerminal(os.Stdout) && os.Getenv("NO_COLOR") == "", person: isTerminal(os.Stderr),
 	}
 	return a.run(ctx, os.Args[1:])
 }

@@ -78,7 +78,11 @@ func (a *app) writeTable(rows [][]string) error {
 			if i > 0 {
 				b.WriteString("  ")
 			}
-			b.WriteString(a.paint(n == 0, cell))
+			if n == 0 {
+				b.WriteString(a.bold(cell))
+			} else {
+				b.WriteString(a.paint(cell))
+			}
 			if i < len(row)-1 {
 				b.WriteString(strings.Repeat(" ", width[i]-utf8.RuneCountInString(cell)))
 			}
@@ -90,13 +94,18 @@ func (a *app) writeTable(rows [][]string) error {
 	return nil
 }
 
-// paint colours a heading or a word that names a state, on a terminal only.
-func (a *app) paint(heading bool, cell string) string {
+// bold marks a heading, on a terminal only.
+func (a *app) bold(cell string) string {
 	if !a.color {
 		return cell
 	}
-	if heading {
-		return "\x1b[1m" + cell + "\x1b[0m"
+	return "\x1b[1m" + cell + "\x1b[0m"
+}
+
+// paint colours a word that names a state, on a terminal only.
+func (a *app) paint(cell string) string {
+	if !a.color {
+		return cell
 	}
 	switch cell {
 	case "delivered", "verified", "active", "ok", "bound":
@@ -171,7 +180,7 @@ func oneLine(s string, n int) string {
 
 // progress says what takes long, to a person at a terminal only.
 func (a *app) progress(format string, args ...any) {
-	if a.color {
+	if a.person {
 		fmt.Fprintf(a.err, format+" …\n", args...)
 	}
 }

@@ -86,7 +86,7 @@ func (r *relay) differences(l *loaded) (taken, waiting []string) {
 
 // raiseFileLimit asks for as many open files as 4,000 ports and their clients need.
 func raiseFileLimit(ctx context.Context, log *slog.Logger) {
-	const want = 65_536
+	const want, enough = 65_536, 12_000 // two addresses with 3,977 ports each, and 4,000 clients
 	var limit unix.Rlimit
 	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil || limit.Cur >= want {
 		return
@@ -96,7 +96,7 @@ func raiseFileLimit(ctx context.Context, log *slog.Logger) {
 		return
 	}
 	raised = unix.Rlimit{Cur: limit.Max, Max: limit.Max}
-	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &raised); err != nil || raised.Cur < want {
+	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &raised); err != nil || raised.Cur < enough {
 		log.LogAttrs(ctx, slog.LevelWarn, "the limit of open files is low for many ports and clients",
 			slog.Uint64("limit", limit.Max), slog.String("advice", fmt.Sprintf("ulimit -n %d, or LimitNOFILE=%d", want, want)))
 	}

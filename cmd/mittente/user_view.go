@@ -78,14 +78,14 @@ func (v userView) print(w io.Writer) {
 		"username", v.Username, "password", v.Password, "list", strconv.FormatInt(v.List, 10),
 		"account", strconv.FormatInt(v.Account, 10), "state", v.state(), "priority", strconv.Itoa(v.Priority),
 		"TLS", map[bool]string{true: "required", false: "optional"}[v.RequireTLS],
-		"made", when(v.created), "password of", when(v.password), "last used", when(v.used), "note", v.Note,
+		"made", when(v.created), "password of", when(v.password), "last used", when(v.used), "note", oneLine(v.Note, 2000),
 	)
 	for _, e := range v.Entries {
 		through := ""
 		if e.Kind == sender.KindAddress && e.Through != "" {
 			through = " through " + string(e.Through)
 		}
-		fmt.Fprintf(w, "sends from  %s  %s%s\n", e.Text, e.State, through)
+		fmt.Fprintf(w, "sends from   %s  %s%s\n", e.Text, e.State, through)
 	}
 	for _, warning := range v.Warnings {
 		fmt.Fprintln(w, "warning:", warning)
