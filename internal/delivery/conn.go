@@ -38,6 +38,7 @@ type conn struct {
 	remote   string // address
 	timeouts *Timeouts
 	metrics  *metrics
+	socket   net.Conn // under TLS, where there is TLS
 	r        *bufio.Reader
 	ext      extensions
 	tls      string // as in mail.Outcome
@@ -191,14 +192,17 @@ func (c *conn) quit() {
 		c.allow(c.timeouts.Quit)
 		if _, err := c.nc.Write([]byte("QUIT\r\n")); err == nil {
 			_, _ = c.reply(atQuit)
+			_ = c.nc.Close() // says goodbye on the TLS layer too
 		}
 	}
 	c.close()
 }
 
+// close closes at once. TLS would try for 5 s to tell a server that is perhaps
+// no longer there.
 func (c *conn) close() {
 	c.broken = true
-	_ = c.nc.Close()
+	_ = c.socket.Close()
 }
 
 // sign adds to o where it comes from.

@@ -60,7 +60,7 @@ func (c *Courier) dial(ctx context.Context, addr netip.Addr, t terms) (*conn, *t
 		}
 		return nil, &trouble{outcome: cn.sign(lost(atConnect, err)), dead: true}
 	}
-	cn.r = bufio.NewReader(nc)
+	cn.socket, cn.r = nc, bufio.NewReader(nc)
 	return cn, nil
 }
 

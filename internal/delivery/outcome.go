@@ -92,7 +92,7 @@ func judge(s stage, r smtp.Reply) mail.Outcome {
 }
 
 // judge is as above, for a host that may be of our own choice.
-func (p *Plan) judge(s stage, r smtp.Reply) mail.Outcome {
+func (p Plan) judge(s stage, r smtp.Reply) mail.Outcome {
 	if p.routed && s == atMail && wantsAuth(r.Code) {
 		s = atAuth
 	}

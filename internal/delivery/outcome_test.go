@@ -59,7 +59,7 @@ func TestJudge(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got := show((&Plan{routed: c.routed}).judge(c.stage, r)); got != c.want {
+		if got := show(Plan{routed: c.routed}.judge(c.stage, r)); got != c.want {
 			t.Errorf("%s %s: got %s, want %s", c.stage, c.reply, got, c.want)
 		}
 	}

@@ -31,6 +31,9 @@ type Plan struct {
 	username, password string
 }
 
+// String returns the site: what a plan holds beside it may be secret.
+func (p Plan) String() string { return p.Site }
+
 // Host is a server that takes the mail of a domain in.
 type Host struct {
 	Name       string
@@ -107,7 +110,7 @@ func mxSite(hosts []Host, port int) string {
 
 // order returns the hosts as they are to be tried: by preference, in random
 // order among equals (RFC 5321 §5.1).
-func (p *Plan) order() []Host {
+func (p Plan) order() []Host {
 	if len(p.Hosts) < 2 {
 		return p.Hosts
 	}

@@ -2,6 +2,7 @@ package delivery
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"net"
 	"reflect"
@@ -56,9 +57,9 @@ func TestPlan(t *testing.T) {
 // the DNS does not know.
 func TestSmarthost(t *testing.T) {
 	t.Parallel()
-	c := courier(t, Config{Routes: []Route{{Domain: "*", NextHop: "127.0.0.1:2525", TLS: TLSNone}}})
+	c := courier(t, Config{Routes: []Route{{Domain: "*", NextHop: "127.0.0.1:2525", TLS: TLSNone, Username: "u", Password: "secret"}}})
 	plan, o := c.Plan(t.Context(), "missing.example")
-	if o != nil || plan.Site != "via 127.0.0.1:2525" || plan.Hosts[0].Port != 2525 {
+	if o != nil || plan.Site != "via 127.0.0.1:2525" || plan.Hosts[0].Port != 2525 || strings.Contains(fmt.Sprintf("%v %+v", plan, plan), "secret") {
 		t.Errorf("got %+v, %v", plan, o)
 	}
 }

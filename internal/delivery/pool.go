@@ -43,13 +43,16 @@ func (p *pool) get(t terms) *conn {
 	return c
 }
 
-// put keeps c for another attempt, if there is room.
+// put keeps c for another attempt; when there is no room, any other gives way.
 func (p *pool) put(c *conn) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.closed || p.n >= p.max {
+	if p.closed {
 		p.leave(c)
 		return
+	}
+	if p.n >= p.max {
+		p.evict()
 	}
 	p.idle[c.terms] = append(p.idle[c.terms], c)
 	p.n++
@@ -58,6 +61,18 @@ func (p *pool) put(c *conn) {
 		c.timer = time.AfterFunc(p.timeout, func() { p.expire(c) })
 	} else {
 		c.timer.Reset(p.timeout)
+	}
+}
+
+// evict ends the longest idle connection of a destination picked at random,
+// so that none can keep the others out. p.mu is held.
+func (p *pool) evict() {
+	for _, list := range p.idle {
+		c := list[0]
+		p.take(c)
+		c.timer.Stop()
+		p.leave(c)
+		return
 	}
 }
 

@@ -243,7 +243,7 @@ func TestAttemptIsBounded(t *testing.T) {
 	})
 }
 
-// TestPoolIsBounded: connections beyond MaxIdle take leave at once.
+// TestPoolIsBounded: beyond MaxIdle another connection takes leave.
 func TestPoolIsBounded(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -256,7 +256,8 @@ func TestPoolIsBounded(t *testing.T) {
 			}
 		}
 		synctest.Wait()
-		if c.pool.n != 1 {
+		plan := Plan{Hosts: []Host{{Name: "mx2.example.net", Port: 25}}, TLS: TLSMay}
+		if c.pool.n != 1 || len(c.pool.idle[c.terms(plan.Hosts[0], plan)]) != 1 {
 			t.Errorf("%d wait", c.pool.n)
 		}
 		c.Close()

@@ -12,6 +12,9 @@ import (
 // maxChain bounds the CNAME records followed for one question.
 const maxChain = 8
 
+// maxResolve bounds the answer to one question, whatever servers and chains do.
+const maxResolve = 30 * time.Second
+
 // failureTTL is how long a failure is remembered, so that a broken domain
 // costs its time-outs once and not per message (RFC 9520 §3.2: 1 s to 5 min).
 const failureTTL = 5 * time.Second
@@ -79,7 +82,9 @@ func (r *Resolver) start(ctx context.Context, q question) *flight {
 	go func() {
 		defer cancel()
 		began := time.Now()
-		res := r.resolve(ctx, q)
+		bounded, stop := context.WithTimeout(ctx, maxResolve)
+		defer stop()
+		res := r.resolve(bounded, q)
 		r.metrics.duration.Observe(time.Since(began).Seconds())
 		r.land(ctx, q, f, res)
 	}()

@@ -119,6 +119,26 @@ func TestNoServerAnswers(t *testing.T) {
 	})
 }
 
+// TestResolveIsBounded: a chain told slowly, one name at a time, ends.
+func TestResolveIsBounded(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		slow := func(_ string, q *mdns.Msg) [][]byte {
+			time.Sleep(1900 * time.Millisecond)
+			return [][]byte{pack(t, message(t, q, 0, q.Question[0].Name+" 300 IN CNAME x"+q.Question[0].Name))}
+		}
+		r, err := New(Config{Servers: []string{second, first}, Rounds: 5, Dial: network{first: slow, second: silence}.dial}, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.preferred.Store(1)
+		began := time.Now()
+		if _, err := r.TXT(t.Context(), "a"); !errors.Is(err, ErrTemporary) || time.Since(began) > maxResolve {
+			t.Errorf("%v after %v", err, time.Since(began))
+		}
+	})
+}
+
 // TestForgeriesAreReadPast: a forged datagram before the true one changes nothing.
 func TestForgeriesAreReadPast(t *testing.T) {
 	t.Parallel()
