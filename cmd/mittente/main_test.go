@@ -1,9 +1,7 @@
 package main
 
 import (
-	"context"
 	"errors"
-	"os"
 	"os/exec"
 	"strconv"
 	"strings"
@@ -97,13 +95,4 @@ func signalServer(ts *testscript.TestScript, args []string, s syscall.Signal) {
 	pid, err := strconv.Atoi(strings.TrimSpace(text))
 	ts.Check(err)
 	ts.Check(syscall.Kill(pid, s))
-}
-
-// run runs one command line in this process.
-func run(t *testing.T, args ...string) (code int, stdout, stderr string) {
-	t.Helper()
-	var out, errs strings.Builder
-	a := &app{in: strings.NewReader(""), out: &out, err: &errs, environ: os.Environ()}
-	code = a.run(context.Background(), args)
-	return code, out.String(), errs.String()
 }
