@@ -1,0 +1,21 @@
+package db
+
+import (
+	"context"
+	"database/sql"
+
+	"github.com/pressly/goose/v3"
+)
+
+// MigratePostgres is Migrate for a PostgreSQL server, for the test of the statements.
+func MigratePostgres(ctx context.Context, pool *sql.DB, s Schema) error {
+	return migrate(ctx, pool, goose.DialectPostgres, s)
+}
+
+// Prepare has the writer prepare q.
+func Prepare(ctx context.Context, d *DB, q SQL) error {
+	return d.alone(ctx, func(s *session) error {
+		_, err := s.prepared(q)
+		return err
+	})
+}
