@@ -227,6 +227,7 @@ func TestClaimsWhatWaits(t *testing.T) {
 		stop := h.run()
 		synctest.Wait()
 		h.wantStates(counts{queue.Delivered: 1200})
+		h.queue.OnDue(func() {}) // another process has a queue of its own
 		for _, item := range h.accept(letterTo{to: []string{"x@one.test"}, keep: true}) {
 			if item.Recipient.State != queue.Pending {
 				t.Fatal("the item is leased")

@@ -60,9 +60,9 @@ func (d *Dispatcher) keep(item queue.Item) *entry {
 	l := d.letters[item.Message.ID]
 	if l == nil {
 		l = &letter{message: item.Message}
-		if d.bytes+int64(len(item.Bytes)) <= d.cfg.MaxBytes {
+		if d.bytes+int64(cap(item.Bytes)) <= d.cfg.MaxBytes {
 			l.content = item.Bytes
-			d.bytes += int64(len(item.Bytes))
+			d.bytes += int64(cap(item.Bytes))
 		}
 		d.letters[item.Message.ID] = l
 	}
@@ -76,7 +76,7 @@ func (d *Dispatcher) forget(entries ...*entry) {
 	for _, e := range entries {
 		d.count--
 		if e.letter.entries--; e.letter.entries == 0 {
-			d.bytes -= int64(len(e.letter.content))
+			d.bytes -= int64(cap(e.letter.content))
 			delete(d.letters, e.letter.message.ID)
 		}
 	}

@@ -55,7 +55,12 @@ func (q *Queue) Enqueue(tx *db.Tx, m *Message, to []mail.ForwardPath) ([]Recipie
 	if err := event.Append(tx, events...); err != nil {
 		return nil, fmt.Errorf("enqueue %s: %w", m.ID, err)
 	}
-	tx.OnCommit(func() { q.metrics.accepted.Add(float64(len(to))) })
+	tx.OnCommit(func() {
+		q.metrics.accepted.Add(float64(len(to)))
+		if state == Pending {
+			q.tellDue()
+		}
+	})
 	return recipients, nil
 }
 

@@ -149,8 +149,8 @@ func (q *Queue) reclaim(ctx context.Context, l Lease) (total int, err error) {
 		}
 		total += int(n)
 		q.metrics.reclaimed.Add(float64(n))
-		if due := q.onDue.Load(); n > 0 && due != nil {
-			(*due)()
+		if n > 0 {
+			q.tellDue()
 		}
 		if n < reclaimSlice {
 			return total, nil

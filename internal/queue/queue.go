@@ -100,8 +100,15 @@ func Schema() db.Schema {
 }
 
 // OnDue sets what is called after recipients have become due by another way
-// than time: leases that came back. It must not block. Call it before Run.
+// than time: leases that came back, new mail that was not leased. It must not
+// block. Call it before Run.
 func (q *Queue) OnDue(do func()) { q.onDue.Store(&do) }
+
+func (q *Queue) tellDue() {
+	if do := q.onDue.Load(); do != nil {
+		(*do)()
+	}
+}
 
 // Direct says whether Enqueue may lease new recipients to this node. A
 // dispatcher with a full memory turns it off: mail then waits as pending and is

@@ -38,10 +38,12 @@ func TestEnqueueLeasesToThisNode(t *testing.T) {
 func TestEnqueueWithoutRoomIsPending(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t)
+	told := 0
+	h.OnDue(func() { told++ })
 	h.Direct(false)
 	items := h.accept(id.New[id.Account](), "a@example.net")
-	if s := items[0].Recipient.State; s != Pending {
-		t.Fatalf("state %s", s)
+	if s := items[0].Recipient.State; s != Pending || told != 1 {
+		t.Fatalf("state %s, told %d times", s, told)
 	}
 	if h.Holds(items[0].Recipient.Lease) {
 		t.Error("a pending recipient is held")
@@ -51,8 +53,8 @@ func TestEnqueueWithoutRoomIsPending(t *testing.T) {
 		t.Fatalf("claimed %+v", claimed)
 	}
 	h.Direct(true)
-	if s := h.accept(id.New[id.Account](), "a@example.net")[0].Recipient.State; s != Leased {
-		t.Errorf("state %s with room again", s)
+	if s := h.accept(id.New[id.Account](), "a@example.net")[0].Recipient.State; s != Leased || told != 1 {
+		t.Errorf("state %s with room again, told %d times", s, told)
 	}
 }
 
