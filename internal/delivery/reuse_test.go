@@ -2,8 +2,10 @@ package delivery
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"net"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -294,4 +296,50 @@ func TestResumption(t *testing.T) {
 			t.Errorf("resumed: %v", resumed)
 		}
 	})
+}
+
+// cutShort is a server that has said all it will say, and takes only so many writes.
+type cutShort struct {
+	net.Conn
+	replies io.Reader
+	writes  int
+}
+
+func (c *cutShort) Read(p []byte) (int, error) { return c.replies.Read(p) }
+
+func (c *cutShort) Write(p []byte) (int, error) {
+	if c.writes--; c.writes < 0 {
+		return 0, errors.New("broken pipe")
+	}
+	return len(p), nil
+}
+
+func (*cutShort) SetDeadline(time.Time) error { return nil }
+func (*cutShort) Close() error                { return nil }
+
+// TestRefusedInTheMiddle: what a server said before it closed in the middle of
+// the content is heard; when it said nothing, another host may do.
+func TestRefusedInTheMiddle(t *testing.T) {
+	t.Parallel()
+	for last, want := range map[string]string{
+		"552 5.3.4 too big\r\n":    "failed message 552 5.3.4 too big [mx1.example.net 192.0.2.1]",
+		"451 4.6.0 not like this":  "delayed site 4.4.2 connection lost at DATA: broken pipe [mx1.example.net 192.0.2.1]",
+		"451 4.6.0 not now\r\n":    "delayed message 451 4.6.0 not now [mx1.example.net 192.0.2.1]",
+		"421 4.3.2 going down\r\n": "delayed site 421 4.3.2 going down [mx1.example.net 192.0.2.1]",
+		"250 2.0.0 thank you\r\n":  "delayed site 4.4.2 connection lost at DATA: broken pipe [mx1.example.net 192.0.2.1]",
+		"":                         "delayed site 4.4.2 connection lost at DATA: broken pipe [mx1.example.net 192.0.2.1]",
+	} {
+		for size, what := range map[int]string{10: "with the final dot", 200_000: "before it"} {
+			c := courier(t, Config{Dial: func(context.Context, string, string) (net.Conn, error) {
+				replies := "220 mx\r\n250-mx\r\n250 PIPELINING\r\n250 ok\r\n250 ok\r\n354 go\r\n" + last
+				return &cutShort{replies: strings.NewReader(replies), writes: 2}, nil
+			}})
+			plan := Plan{Hosts: []Host{{Name: "mx1.example.net", Port: 25}}, TLS: TLSMay}
+			got := show(c.Deliver(t.Context(), plan, jobOf(t, bodyOf(size)))[0])
+			if got != want {
+				t.Errorf("%q %s: got %s", last, what, got)
+			}
+			c.Close()
+		}
+	}
 }
