@@ -22,7 +22,7 @@ type house struct {
 	reg *prometheus.Registry
 }
 
-func open(t *testing.T) *house {
+func open(t testing.TB) *house {
 	t.Helper()
 	dir := filepath.Join(t.TempDir(), "data")
 	d, err := db.Open(t.Context(), db.Config{DataDir: dir}, nil)
@@ -44,7 +44,7 @@ func open(t *testing.T) *house {
 }
 
 // do runs a transaction that must succeed.
-func (h *house) do(t *testing.T, do func(*db.Tx) error) {
+func (h *house) do(t testing.TB, do func(*db.Tx) error) {
 	t.Helper()
 	if err := h.db.Batch(t.Context(), do); err != nil {
 		t.Fatal(err)
@@ -52,7 +52,7 @@ func (h *house) do(t *testing.T, do func(*db.Tx) error) {
 }
 
 // add makes a user on a list.
-func (h *house) add(t *testing.T, wanted NewUser) (u User, password string) {
+func (h *house) add(t testing.TB, wanted NewUser) (u User, password string) {
 	t.Helper()
 	if wanted.List == 0 {
 		wanted.List = 1

@@ -419,3 +419,26 @@ func TestLongNamesAreCutInErrors(t *testing.T) {
 		t.Errorf("%.300v", err)
 	}
 }
+
+// The price of a login from memory: the PHP pattern pays it for every message.
+func BenchmarkAuthenticate(b *testing.B) {
+	h := open(b)
+	u, password := h.add(b, NewUser{Active: true})
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := h.login(b.Context(), u.Name, password); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+// The price of a refusal, which reads the database each time.
+func BenchmarkAuthenticateRefused(b *testing.B) {
+	h := open(b)
+	u, _ := h.add(b, NewUser{Active: true})
+	for b.Loop() {
+		if _, err := h.login(b.Context(), u.Name, strings.Repeat("x", passwordLength)); err == nil {
+			b.Fatal("let in")
+		}
+	}
+}

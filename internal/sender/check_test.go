@@ -303,3 +303,17 @@ func TestDatabaseThatDoesNotAnswerIsNoVerdict(t *testing.T) {
 		t.Error("no error")
 	}
 }
+
+// The price of a verdict from memory: each message pays it twice or more.
+func BenchmarkCheck(b *testing.B) {
+	h := open(b)
+	h.authorise(b, h.user, "example.com *.example.org info@example.net")
+	h.force(b, "example.org", StateVerified)
+	a := address(b, "someone@very.deep.mail.example.org")
+	b.ReportAllocs()
+	for b.Loop() {
+		if verdict, _, err := h.Check(b.Context(), h.user.ID, a); err != nil || verdict != Authorised {
+			b.Fatal(verdict, err)
+		}
+	}
+}

@@ -33,7 +33,7 @@ type house struct {
 	reg      *prometheus.Registry
 }
 
-func open(t *testing.T) *house {
+func open(t testing.TB) *house {
 	t.Helper()
 	h := &house{dir: filepath.Join(t.TempDir(), "data"), zone: serveZone(t), reg: prometheus.NewRegistry()}
 	h.db = openDB(t, h.dir)
@@ -50,7 +50,7 @@ func open(t *testing.T) *house {
 
 func testSecret() Secret { return Secret([]byte("a secret of the tests, 32 octets")) }
 
-func openDB(t *testing.T, dir string) *db.DB {
+func openDB(t testing.TB, dir string) *db.DB {
 	t.Helper()
 	d, err := db.Open(t.Context(), db.Config{DataDir: dir}, nil)
 	if err != nil {
@@ -65,7 +65,7 @@ func openDB(t *testing.T, dir string) *db.DB {
 }
 
 // room makes the room over the database of h, with keys that need no making.
-func (h *house) room(t *testing.T, secret Secret, reg prometheus.Registerer) *Senders {
+func (h *house) room(t testing.TB, secret Secret, reg prometheus.Registerer) *Senders {
 	t.Helper()
 	resolver, err := dns.New(dns.Config{
 		Servers: []string{h.zone.addr}, Timeout: 300 * time.Millisecond, Rounds: 1,
@@ -95,14 +95,14 @@ func cheapKeys(domain mail.Domain) ([]dkim.Key, error) {
 	return keys, err
 }
 
-func (h *house) do(t *testing.T, do func(*db.Tx) error) {
+func (h *house) do(t testing.TB, do func(*db.Tx) error) {
 	t.Helper()
 	if err := h.db.Batch(t.Context(), do); err != nil {
 		t.Fatal(err)
 	}
 }
 
-func (h *house) newUser(t *testing.T, list int64) (u account.User) {
+func (h *house) newUser(t testing.TB, list int64) (u account.User) {
 	t.Helper()
 	h.do(t, func(tx *db.Tx) (err error) {
 		u, _, err = h.accounts.AddUser(tx, account.NewUser{List: list})
@@ -127,7 +127,7 @@ func (h *house) newAccount(t *testing.T, name string) account.User {
 }
 
 // try gives entries to a user, as the command line does.
-func (h *house) try(t *testing.T, u account.User, list string) error {
+func (h *house) try(t testing.TB, u account.User, list string) error {
 	t.Helper()
 	wanted, err := ParseEntries(list)
 	if err != nil {
@@ -140,7 +140,7 @@ func (h *house) try(t *testing.T, u account.User, list string) error {
 	return h.db.Batch(t.Context(), func(tx *db.Tx) error { return h.Authorise(tx, u, r) })
 }
 
-func (h *house) authorise(t *testing.T, u account.User, list string) {
+func (h *house) authorise(t testing.TB, u account.User, list string) {
 	t.Helper()
 	if err := h.try(t, u, list); err != nil {
 		t.Fatal(err)
@@ -157,7 +157,7 @@ func (h *house) deauthorise(t *testing.T, u account.User, list string) {
 }
 
 // addDomain adds a domain to the account of the house's user.
-func (h *house) addDomain(t *testing.T, name string) (d Domain) {
+func (h *house) addDomain(t testing.TB, name string) (d Domain) {
 	t.Helper()
 	p, err := h.NewDomain(name)
 	if err != nil {
@@ -171,7 +171,7 @@ func (h *house) addDomain(t *testing.T, name string) (d Domain) {
 }
 
 // force puts a domain of the user's account, known or not, into a state.
-func (h *house) force(t *testing.T, name mail.Domain, state State) {
+func (h *house) force(t testing.TB, name mail.Domain, state State) {
 	t.Helper()
 	var known *Domain
 	h.do(t, func(tx *db.Tx) (err error) { known, err = h.find(tx, h.user.Account, name); return err })
@@ -204,7 +204,7 @@ type zone struct {
 	broken map[string]bool       // names that are answered SERVFAIL
 }
 
-func serveZone(t *testing.T) *zone {
+func serveZone(t testing.TB) *zone {
 	t.Helper()
 	z := &zone{txt: map[string][][]string{}, broken: map[string]bool{}}
 	packets, err := net.ListenPacket("udp", "127.0.0.1:0")
@@ -306,7 +306,7 @@ func TestMetrics(t *testing.T) {
 	}
 }
 
-func address(t *testing.T, s string) mail.Address {
+func address(t testing.TB, s string) mail.Address {
 	t.Helper()
 	a, err := mail.ParseAddress(s)
 	if err != nil {
