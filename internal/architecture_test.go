@@ -79,7 +79,7 @@ func TestDependencies(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, module := range strings.Fields(string(direct)) {
+	for module := range strings.FieldsSeq(string(direct)) {
 		if !strings.Contains(string(reasons), "`"+module+"`") {
 			t.Errorf("CONTRIBUTING.md gives no reason for %s", module)
 		}

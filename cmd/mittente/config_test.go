@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"reflect"
 	"regexp"
 	"strings"
@@ -60,6 +61,7 @@ func TestFixedKeys(t *testing.T) {
 	}
 }
 
+// TestPrintRoundTrip reads again what was printed: it means the same, but for its secrets.
 func TestPrintRoundTrip(t *testing.T) {
 	const text = `hostname = "mail.example.com"
 data_dir = "/srv/\"quoted\"\\and\u0001"
@@ -98,6 +100,7 @@ password = "hunter2"
 	}
 }
 
+// TestMask hides secrets, and nothing else.
 func TestMask(t *testing.T) {
 	for _, c := range []struct{ text, secret, want string }{
 		{"plain", "", "plain"},
@@ -113,6 +116,7 @@ func TestMask(t *testing.T) {
 	}
 }
 
+// TestDuration reads days as well as Go's units, and nothing out of range.
 func TestDuration(t *testing.T) {
 	for text, want := range map[Duration]time.Duration{
 		"30s": 30 * time.Second, "15m": 15 * time.Minute, "1h30m": 90 * time.Minute, "90d": 90 * day, "0s": 0, "0d": 0, "36500d": 36_500 * day,
@@ -142,8 +146,12 @@ func TestEnvironment(t *testing.T) {
 		l.Hostname, l.DataDir, l.SMTP.Bind, l.SMTP.MaxMessageBytes, l.Retention.Failed, l.HTTP.MetricsAllow, l.Routes, l.DNS.Servers,
 	}
 	want := []any{
-		"relay.example.org", "/srv/m", []string{"127.0.0.1", "::1"}, int64(2048), Duration("5d"), []string{"10.0.0.0/8"},
-		[]RouteConfig{{Domain: "*", NextHop: "h.example:25", TLS: "may"}}, []string{},
+		"relay.example.org", "/srv/m",
+		[]string{"127.0.0.1", "::1"},
+		int64(2048), Duration("5d"),
+		[]string{"10.0.0.0/8"},
+		[]RouteConfig{{Domain: "*", NextHop: "h.example:25", TLS: "may"}},
+		[]string{},
 	}
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("got %v, want %v", got, want)
@@ -153,6 +161,7 @@ func TestEnvironment(t *testing.T) {
 	}
 }
 
+// TestNearest proposes the key that was probably meant.
 func TestNearest(t *testing.T) {
 	for key, want := range map[string]string{
 		"hostnam": "hostname", "smtp.prots": "smtp.ports", "ports": "smtp.ports", "smtp.port": "smtp.ports",
@@ -176,7 +185,7 @@ func FuzzLoad(f *testing.F) {
 		if err == nil {
 			return
 		}
-		faults, ok := err.(configError)
+		faults, ok := errors.AsType[configError](err)
 		if !ok {
 			t.Fatalf("%T %v", err, err)
 		}

@@ -48,6 +48,7 @@ func TestMetricsAllow(t *testing.T) {
 	}
 }
 
+// TestReadiness walks through what a load balancer sees in the life of a server.
 func TestReadiness(t *testing.T) {
 	w := openWeb(t, HTTPConfig{Listen: "127.0.0.1:0"}, nil)
 	defer w.listener.Close()

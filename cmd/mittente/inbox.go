@@ -12,7 +12,6 @@ import (
 	"sync"
 	"time"
 
-	"mittente/internal/mail"
 	"mittente/internal/smtp"
 )
 
@@ -216,11 +215,7 @@ func (i *inbox) keep(c capture) (capture, error) {
 }
 
 func (s *inboxSession) say(code int, lines ...string) {
-	var status mail.Status
-	if code == 250 && len(lines) == 1 && s.from != nil {
-		status = mail.Status{Class: 2}
-	}
-	_, _ = smtp.Reply{Code: code, Status: status, Lines: lines}.WriteTo(s.conn)
+	_, _ = smtp.Reply{Code: code, Lines: lines}.WriteTo(s.conn)
 }
 
 // header returns the header section of a captured message.

@@ -12,6 +12,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 )
 
+// TestMain makes the test binary answer as mittente in the stories.
 func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){"mittente": main})
 }
@@ -39,8 +40,8 @@ func TestScript(t *testing.T) {
 }
 
 // cmdExits runs a command and wants its exit code: exits 3 mittente user show s1_9
-func cmdExits(ts *testscript.TestScript, neg bool, args []string) {
-	if neg || len(args) < 2 {
+func cmdExits(ts *testscript.TestScript, _ bool, args []string) {
+	if len(args) < 2 {
 		ts.Fatalf("usage: exits CODE COMMAND…")
 	}
 	want, err := strconv.Atoi(args[0])
@@ -60,8 +61,8 @@ func cmdExits(ts *testscript.TestScript, neg bool, args []string) {
 }
 
 // cmdUntil runs a command until it succeeds, for at most half a minute.
-func cmdUntil(ts *testscript.TestScript, neg bool, args []string) {
-	if neg || len(args) == 0 {
+func cmdUntil(ts *testscript.TestScript, _ bool, args []string) {
+	if len(args) == 0 {
 		ts.Fatalf("usage: until COMMAND…")
 	}
 	for end := time.Now().Add(30 * time.Second); ; time.Sleep(50 * time.Millisecond) {
@@ -77,8 +78,8 @@ func cmdUntil(ts *testscript.TestScript, neg bool, args []string) {
 
 // cmdValue puts the value of a JSON member, as it stands in the last output, into
 // a variable: value PASSWORD password
-func cmdValue(ts *testscript.TestScript, neg bool, args []string) {
-	if neg || len(args) != 2 {
+func cmdValue(ts *testscript.TestScript, _ bool, args []string) {
+	if len(args) != 2 {
 		ts.Fatalf("usage: value VARIABLE MEMBER")
 	}
 	_, rest, ok := strings.Cut(ts.ReadFile("stdout"), `"`+args[1]+`": "`)

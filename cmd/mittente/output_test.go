@@ -6,6 +6,7 @@ import (
 	"time"
 )
 
+// TestOneLine keeps control characters off the operator's terminal.
 func TestOneLine(t *testing.T) {
 	for _, c := range []struct {
 		in   string
@@ -23,6 +24,7 @@ func TestOneLine(t *testing.T) {
 	}
 }
 
+// TestTable prints the same items in every form.
 func TestTable(t *testing.T) {
 	type item struct {
 		A string `json:"a"`
@@ -51,6 +53,7 @@ func TestTable(t *testing.T) {
 	}
 }
 
+// TestStamp prints times for programs, in UTC.
 func TestStamp(t *testing.T) {
 	at := time.Date(2026, 11, 24, 13, 14, 15, 678900, time.FixedZone("", 3600))
 	if got := stamp(at); got != "2026-11-24T12:14:15.000678Z" {

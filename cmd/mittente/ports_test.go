@@ -8,6 +8,7 @@ import (
 	"mittente/internal/msa"
 )
 
+// TestPortReport sums up thousands of ports in a few lines.
 func TestPortReport(t *testing.T) {
 	at := netip.MustParseAddrPort
 	got := portReport(
@@ -27,6 +28,7 @@ func TestPortReport(t *testing.T) {
 	}
 }
 
+// TestDoorAddress finds where to dial the running server.
 func TestDoorAddress(t *testing.T) {
 	r := nodeReport{Ports: []portRange{
 		{Address: "192.0.2.1", Ports: "25", State: "skipped"},
