@@ -22,42 +22,42 @@ type house struct {
 	reg *prometheus.Registry
 }
 
-func open(t testing.TB) *house {
-	t.Helper()
-	dir := filepath.Join(t.TempDir(), "data")
-	d, err := db.Open(t.Context(), db.Config{DataDir: dir}, nil)
+func open(tb testing.TB) *house {
+	tb.Helper()
+	dir := filepath.Join(tb.TempDir(), "data")
+	d, err := db.Open(tb.Context(), db.Config{DataDir: dir}, nil)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
-	t.Cleanup(func() {
+	tb.Cleanup(func() {
 		if err := d.Close(); err != nil {
-			t.Error(err)
+			tb.Error(err)
 		}
 	})
-	if err := d.Migrate(t.Context(), Schema()); err != nil {
-		t.Fatal(err)
+	if err := d.Migrate(tb.Context(), Schema()); err != nil {
+		tb.Fatal(err)
 	}
 	reg := prometheus.NewRegistry()
 	h := &house{Accounts: New(d, reg), db: d, dir: dir, reg: reg}
-	h.do(t, h.Bootstrap)
+	h.do(tb, h.Bootstrap)
 	return h
 }
 
 // do runs a transaction that must succeed.
-func (h *house) do(t testing.TB, do func(*db.Tx) error) {
-	t.Helper()
-	if err := h.db.Batch(t.Context(), do); err != nil {
-		t.Fatal(err)
+func (h *house) do(tb testing.TB, do func(*db.Tx) error) {
+	tb.Helper()
+	if err := h.db.Batch(tb.Context(), do); err != nil {
+		tb.Fatal(err)
 	}
 }
 
 // add makes a user on a list.
-func (h *house) add(t testing.TB, wanted NewUser) (u User, password string) {
-	t.Helper()
+func (h *house) add(tb testing.TB, wanted NewUser) (u User, password string) {
+	tb.Helper()
 	if wanted.List == 0 {
 		wanted.List = 1
 	}
-	h.do(t, func(tx *db.Tx) (err error) {
+	h.do(tb, func(tx *db.Tx) (err error) {
 		u, password, err = h.AddUser(tx, wanted)
 		return err
 	})

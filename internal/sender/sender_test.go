@@ -33,50 +33,50 @@ type house struct {
 	reg      *prometheus.Registry
 }
 
-func open(t testing.TB) *house {
-	t.Helper()
-	h := &house{dir: filepath.Join(t.TempDir(), "data"), zone: serveZone(t), reg: prometheus.NewRegistry()}
-	h.db = openDB(t, h.dir)
-	if err := h.db.Migrate(t.Context(), account.Schema(), event.Schema(), Schema()); err != nil {
-		t.Fatal(err)
+func open(tb testing.TB) *house {
+	tb.Helper()
+	h := &house{dir: filepath.Join(tb.TempDir(), "data"), zone: serveZone(tb), reg: prometheus.NewRegistry()}
+	h.db = openDB(tb, h.dir)
+	if err := h.db.Migrate(tb.Context(), account.Schema(), event.Schema(), Schema()); err != nil {
+		tb.Fatal(err)
 	}
-	h.Senders = h.room(t, testSecret(), h.reg)
+	h.Senders = h.room(tb, testSecret(), h.reg)
 	h.accounts = account.New(h.db, nil)
-	h.do(t, h.accounts.Bootstrap)
-	h.do(t, h.CheckSecret)
-	h.user = h.newUser(t, 1)
+	h.do(tb, h.accounts.Bootstrap)
+	h.do(tb, h.CheckSecret)
+	h.user = h.newUser(tb, 1)
 	return h
 }
 
 func testSecret() Secret { return Secret([]byte("a secret of the tests, 32 octets")) }
 
-func openDB(t testing.TB, dir string) *db.DB {
-	t.Helper()
-	d, err := db.Open(t.Context(), db.Config{DataDir: dir}, nil)
+func openDB(tb testing.TB, dir string) *db.DB {
+	tb.Helper()
+	d, err := db.Open(tb.Context(), db.Config{DataDir: dir}, nil)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
-	t.Cleanup(func() {
+	tb.Cleanup(func() {
 		if err := d.Close(); err != nil {
-			t.Error(err)
+			tb.Error(err)
 		}
 	})
 	return d
 }
 
 // room makes the room over the database of h, with keys that need no making.
-func (h *house) room(t testing.TB, secret Secret, reg prometheus.Registerer) *Senders {
-	t.Helper()
+func (h *house) room(tb testing.TB, secret Secret, reg prometheus.Registerer) *Senders {
+	tb.Helper()
 	resolver, err := dns.New(dns.Config{
 		Servers: []string{h.zone.addr}, Timeout: 300 * time.Millisecond, Rounds: 1,
 		MinTTL: 1, MaxTTL: 1, MaxNegativeTTL: 1, // nanoseconds: nothing is kept
 	}, nil)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	s, err := New(Deps{DB: h.db, Resolver: resolver, Secret: secret, Hostname: "relay.example.net"}, reg)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	s.newKeys = cheapKeys
 	return s
@@ -95,16 +95,16 @@ func cheapKeys(domain mail.Domain) ([]dkim.Key, error) {
 	return keys, err
 }
 
-func (h *house) do(t testing.TB, do func(*db.Tx) error) {
-	t.Helper()
-	if err := h.db.Batch(t.Context(), do); err != nil {
-		t.Fatal(err)
+func (h *house) do(tb testing.TB, do func(*db.Tx) error) {
+	tb.Helper()
+	if err := h.db.Batch(tb.Context(), do); err != nil {
+		tb.Fatal(err)
 	}
 }
 
-func (h *house) newUser(t testing.TB, list int64) (u account.User) {
-	t.Helper()
-	h.do(t, func(tx *db.Tx) (err error) {
+func (h *house) newUser(tb testing.TB, list int64) (u account.User) {
+	tb.Helper()
+	h.do(tb, func(tx *db.Tx) (err error) {
 		u, _, err = h.accounts.AddUser(tx, account.NewUser{List: list})
 		return err
 	})
@@ -127,23 +127,23 @@ func (h *house) newAccount(t *testing.T, name string) account.User {
 }
 
 // try gives entries to a user, as the command line does.
-func (h *house) try(t testing.TB, u account.User, list string) error {
-	t.Helper()
+func (h *house) try(tb testing.TB, u account.User, list string) error {
+	tb.Helper()
 	wanted, err := ParseEntries(list)
 	if err != nil {
 		return err
 	}
-	r, err := h.Prepare(t.Context(), u.Account, wanted)
+	r, err := h.Prepare(tb.Context(), u.Account, wanted)
 	if err != nil {
 		return err
 	}
-	return h.db.Batch(t.Context(), func(tx *db.Tx) error { return h.Authorise(tx, u, r) })
+	return h.db.Batch(tb.Context(), func(tx *db.Tx) error { return h.Authorise(tx, u, r) })
 }
 
-func (h *house) authorise(t testing.TB, u account.User, list string) {
-	t.Helper()
-	if err := h.try(t, u, list); err != nil {
-		t.Fatal(err)
+func (h *house) authorise(tb testing.TB, u account.User, list string) {
+	tb.Helper()
+	if err := h.try(tb, u, list); err != nil {
+		tb.Fatal(err)
 	}
 }
 
@@ -157,13 +157,13 @@ func (h *house) deauthorise(t *testing.T, u account.User, list string) {
 }
 
 // addDomain adds a domain to the account of the house's user.
-func (h *house) addDomain(t testing.TB, name string) (d Domain) {
-	t.Helper()
+func (h *house) addDomain(tb testing.TB, name string) (d Domain) {
+	tb.Helper()
 	p, err := h.NewDomain(name)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
-	h.do(t, func(tx *db.Tx) (err error) {
+	h.do(tb, func(tx *db.Tx) (err error) {
 		d, err = h.AddDomain(tx, h.user.Account, p)
 		return err
 	})
@@ -171,16 +171,16 @@ func (h *house) addDomain(t testing.TB, name string) (d Domain) {
 }
 
 // force puts a domain of the user's account, known or not, into a state.
-func (h *house) force(t testing.TB, name mail.Domain, state State) {
-	t.Helper()
+func (h *house) force(tb testing.TB, name mail.Domain, state State) {
+	tb.Helper()
 	var known *Domain
-	h.do(t, func(tx *db.Tx) (err error) { known, err = h.find(tx, h.user.Account, name); return err })
+	h.do(tb, func(tx *db.Tx) (err error) { known, err = h.find(tx, h.user.Account, name); return err })
 	if known == nil {
-		d := h.addDomain(t, string(name))
+		d := h.addDomain(tb, string(name))
 		known = &d
 	}
 	known.State = state
-	h.do(t, func(tx *db.Tx) error { return h.update(tx, *known) })
+	h.do(tb, func(tx *db.Tx) error { return h.update(tx, *known) })
 }
 
 func (h *house) records(t *testing.T, name mail.Domain) (records []Record) {
@@ -204,24 +204,24 @@ type zone struct {
 	broken map[string]bool       // names that are answered SERVFAIL
 }
 
-func serveZone(t testing.TB) *zone {
-	t.Helper()
+func serveZone(tb testing.TB) *zone {
+	tb.Helper()
 	z := &zone{txt: map[string][][]string{}, broken: map[string]bool{}}
 	packets, err := net.ListenPacket("udp", "127.0.0.1:0")
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	z.addr = packets.LocalAddr().String()
 	listener, err := net.Listen("tcp", z.addr)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	for _, server := range []*mdns.Server{{PacketConn: packets, Handler: z}, {Listener: listener, Handler: z}} {
 		started := make(chan struct{})
 		server.NotifyStartedFunc = func() { close(started) }
 		go func() { _ = server.ActivateAndServe() }()
 		<-started
-		t.Cleanup(func() { _ = server.Shutdown() })
+		tb.Cleanup(func() { _ = server.Shutdown() })
 	}
 	return z
 }
@@ -306,11 +306,11 @@ func TestMetrics(t *testing.T) {
 	}
 }
 
-func address(t testing.TB, s string) mail.Address {
-	t.Helper()
+func address(tb testing.TB, s string) mail.Address {
+	tb.Helper()
 	a, err := mail.ParseAddress(s)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return a
 }
