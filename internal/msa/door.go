@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"os"
 	"sync"
 	"time"
 
@@ -22,11 +23,17 @@ func (d *Door) Run(ctx context.Context) error {
 	running, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
 	var accepting, serving sync.WaitGroup
-	for _, l := range d.listeners {
-		accepting.Go(func() { d.accept(running, l, &serving) })
+	w, err := watch(d)
+	if err == nil {
+		accepting.Go(func() { w.run(running, &accepting, &serving) })
+	} else {
+		d.acceptEach(running, &accepting, &serving)
 	}
 	<-ctx.Done()
 	close(d.closing)
+	if w != nil {
+		w.stop()
+	}
 	for _, l := range d.listeners {
 		_ = l.Close()
 	}
@@ -62,15 +69,31 @@ func (d *Door) each(do func(*session)) {
 	}
 }
 
-// accept takes connections from one listener until it is closed. It keeps its
-// stack small: there are thousands of it.
-func (d *Door) accept(ctx context.Context, l net.Listener, serving *sync.WaitGroup) {
+// acceptEach gives every listener a goroutine for good.
+func (d *Door) acceptEach(ctx context.Context, accepting, serving *sync.WaitGroup) {
+	for _, l := range d.listeners {
+		accepting.Go(func() {
+			for d.acceptBurst(ctx, l, serving) {
+			}
+		})
+	}
+}
+
+// acceptBurst takes connections from one listener until none has come for a
+// while; it returns false when the listener is closed.
+func (d *Door) acceptBurst(ctx context.Context, l net.Listener, serving *sync.WaitGroup) bool {
+	timed, _ := l.(interface{ SetDeadline(time.Time) error })
 	var pause time.Duration
 	for {
+		if timed != nil {
+			_ = timed.SetDeadline(time.Now().Add(d.quiet)) // fails when closed, as Accept will
+		}
 		conn, err := l.Accept()
 		switch {
 		case errors.Is(err, net.ErrClosed):
-			return
+			return false
+		case errors.Is(err, os.ErrDeadlineExceeded):
+			return true
 		case err != nil:
 			pause = d.acceptFailed(ctx, pause, err)
 			continue

@@ -91,6 +91,7 @@ type Door struct {
 
 	listeners []net.Listener
 	closing   chan struct{} // closed when Run is to end
+	quiet     time.Duration // without a connection, before a listener's goroutine ends
 
 	mu       sync.Mutex
 	sessions map[*session]struct{}
@@ -128,6 +129,7 @@ func New(cfg Config, deps Deps) (*Door, error) {
 		seed:     maphash.MakeSeed(),
 		started:  time.Now().Unix(),
 		closing:  make(chan struct{}),
+		quiet:    10 * time.Second,
 		sessions: map[*session]struct{}{},
 		clients:  map[netip.Prefix]int{},
 	}, nil

@@ -23,6 +23,9 @@ const (
 	maxAuth    = 12_288 // octets of a line of AUTH (RFC 4954 §4)
 	maxErrors  = 10     // protocol errors in a row, no message between them
 	maxHelo    = 255    // octets kept of a client's name
+
+	lingerTime   = time.Second
+	lingerOctets = 1 << 20
 )
 
 // session is one connection. Its fields belong to the goroutine in serve, but
@@ -73,11 +76,29 @@ func (s *session) end(ctx context.Context) {
 		s.reason = "fault"
 		s.log(ctx, slog.LevelError, "session failed", slog.String("error", fmt.Sprint(fault)), slog.String("stack", string(debug.Stack())))
 	}
-	s.wire.flush()
+	if s.wire.flush() {
+		s.linger()
+	}
 	s.wire.release()
 	_ = s.wire.conn.Close()
 	s.door.leave(s)
 	s.door.metrics.ended.WithLabelValues(s.reason).Inc()
+}
+
+// linger reads over what a client still sends that was told to go: closing a
+// connection with input unread would reset it, and the last reply be lost.
+func (s *session) linger() {
+	switch s.reason {
+	case "errors", "auth", "injection", "too big", "closed":
+	default:
+		return
+	}
+	conn, ok := s.wire.conn.(interface{ CloseWrite() error })
+	if !ok || conn.CloseWrite() != nil {
+		return
+	}
+	_ = s.wire.conn.SetReadDeadline(time.Now().Add(lingerTime))
+	_, _ = io.CopyN(io.Discard, s.wire.conn, lingerOctets)
 }
 
 // turn takes one command and answers it.

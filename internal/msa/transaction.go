@@ -160,6 +160,7 @@ func (s *session) contentBroken(ctx context.Context, broken error) smtp.Reply {
 	s.log(ctx, slog.LevelInfo, "message aborted", slog.String("error", broken.Error()))
 	switch {
 	case errors.Is(broken, smtp.ErrEndless):
+		s.reason = "too big"
 		return tooBig(s.door.cfg.MaxMessageBytes)
 	case errors.Is(broken, os.ErrDeadlineExceeded):
 		s.reason = "timeout"
