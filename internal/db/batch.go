@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"runtime/debug"
 	"slices"
 	"time"
@@ -251,6 +252,17 @@ func (b *batch) next() *call {
 	if len(b.calls) >= maxCallers || time.Since(b.since) >= maxWork {
 		return nil
 	}
+	c := b.take()
+	if c == nil {
+		// Those of the batch before have just been told and are about to come
+		// with their next: a commit that waits for them is one commit less.
+		runtime.Gosched()
+		c = b.take()
+	}
+	return c
+}
+
+func (b *batch) take() *call {
 	b.db.mu.Lock()
 	defer b.db.mu.Unlock()
 	c := b.db.pop(func(c *call) bool { return c.solo == nil })
