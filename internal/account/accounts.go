@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"strings"
-	"time"
 	"unicode"
 	"unicode/utf8"
 
@@ -42,7 +41,7 @@ func (a *Accounts) AddAccount(tx *db.Tx, name string) (Account, error) {
 	if err := a.freeAccountName(tx, name, 0); err != nil {
 		return Account{}, err
 	}
-	made := Account{ID: id.New[id.Account](), Name: name, CreatedAt: now()}
+	made := Account{ID: id.New[id.Account](), Name: name, CreatedAt: db.Now()}
 	if err := tx.Row(sqlNextAccount).Scan(&made.Number); err != nil {
 		return Account{}, fmt.Errorf("number account: %w", err)
 	}
@@ -81,7 +80,7 @@ func (a *Accounts) Account(tx *db.Tx, number int64) (Account, error) {
 
 // Accounts returns all accounts, by number.
 func (a *Accounts) Accounts(tx *db.Tx) ([]Account, error) {
-	return collect(tx, scanAccount, sqlAccounts)
+	return db.Collect(tx, scanAccount, sqlAccounts)
 }
 
 // AddList makes a list in an account. The name is 1 to 100 printable characters
@@ -91,7 +90,7 @@ func (a *Accounts) AddList(tx *db.Tx, account int64, name string) (List, error) 
 	if err != nil {
 		return List{}, err
 	}
-	made := List{ID: id.New[id.List](), Account: owner.ID, AccountNumber: owner.Number, CreatedAt: now()}
+	made := List{ID: id.New[id.List](), Account: owner.ID, AccountNumber: owner.Number, CreatedAt: db.Now()}
 	if made.Name, err = checkName("a list", name); err != nil {
 		return List{}, err
 	}
@@ -141,7 +140,7 @@ func (a *Accounts) Lists(tx *db.Tx, account int64) ([]List, error) {
 			return nil, err
 		}
 	}
-	return collect(tx, scanList, sqlLists, account)
+	return db.Collect(tx, scanList, sqlLists, account)
 }
 
 func (a *Accounts) freeAccountName(tx *db.Tx, name string, except int64) error {
@@ -176,7 +175,7 @@ func checkName(what, name string) (string, error) {
 	return name, nil
 }
 
-func scanAccount(row scanner) (Account, error) {
+func scanAccount(row db.Scanner) (Account, error) {
 	var (
 		a       Account
 		created int64
@@ -186,7 +185,7 @@ func scanAccount(row scanner) (Account, error) {
 	return a, err
 }
 
-func scanList(row scanner) (List, error) {
+func scanList(row db.Scanner) (List, error) {
 	var (
 		l       List
 		created int64
@@ -195,27 +194,3 @@ func scanList(row scanner) (List, error) {
 	l.CreatedAt = db.Time(created)
 	return l, err
 }
-
-// scanner is a row: of one, or the current one of many.
-type scanner interface{ Scan(dest ...any) error }
-
-// collect reads all rows of a query with scan.
-func collect[T any](tx *db.Tx, scan func(scanner) (T, error), q db.SQL, args ...any) ([]T, error) {
-	rows, err := tx.Rows(q, args...)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	all := []T{}
-	for rows.Next() {
-		one, err := scan(rows)
-		if err != nil {
-			return nil, err
-		}
-		all = append(all, one)
-	}
-	return all, rows.Err()
-}
-
-// now is the time as it can be stored: in microseconds, UTC.
-func now() time.Time { return time.Now().UTC().Truncate(time.Microsecond) }

@@ -298,7 +298,7 @@ func TestStaleReadIsNotKept(t *testing.T) {
 		if err != nil {
 			return err
 		}
-		verifiers, err := collect(tx, scanVerifier, sqlVerifiers, user.ID, db.Micros(time.Now()))
+		verifiers, err := db.Collect(tx, scanVerifier, sqlVerifiers, user.ID, db.Micros(time.Now()))
 		stale = newRecord(user, verifiers)
 		return err
 	})

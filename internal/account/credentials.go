@@ -37,7 +37,7 @@ func (a *Accounts) SetPassword(tx *db.Tx, name string) (string, error) {
 	if _, err := tx.Exec(sqlDeleteLasting, u.ID, false); err != nil {
 		return "", fmt.Errorf("remove password of %s: %w", name, err)
 	}
-	if _, err := tx.Exec(sqlRegenerated, u.ID, db.Micros(now())); err != nil {
+	if _, err := tx.Exec(sqlRegenerated, u.ID, db.Micros(db.Now())); err != nil {
 		return "", fmt.Errorf("date password of %s: %w", name, err)
 	}
 	password, err := a.addCredential(tx, u, credential{length: passwordLength})
@@ -60,7 +60,7 @@ func (a *Accounts) OneTime(tx *db.Tx, name string, ttl time.Duration) (string, e
 	if err != nil {
 		return "", err
 	}
-	at := now()
+	at := db.Now()
 	if _, err := tx.Exec(sqlDeleteOver, u.ID, true, db.Micros(at)); err != nil {
 		return "", fmt.Errorf("remove old one-time passwords of %s: %w", name, err)
 	}
@@ -86,7 +86,7 @@ func (a *Accounts) Spend(tx *db.Tx, p Principal) error {
 	if !p.OneTime {
 		return nil
 	}
-	n, err := tx.Exec(sqlSpend, p.Credential, db.Micros(now()), true)
+	n, err := tx.Exec(sqlSpend, p.Credential, db.Micros(db.Now()), true)
 	if err != nil {
 		return fmt.Errorf("spend one-time password of %s: %w", p.User.Name, err)
 	}
@@ -104,7 +104,7 @@ func (a *Accounts) addCredential(tx *db.Tx, u User, c credential) (string, error
 	_, _ = rand.Read(salt[:]) // never fails: the program ends when the system has no randomness
 	hash := hashPassword(salt, password)
 	if _, err := tx.Exec(sqlInsertCredential, id.New[id.Credential](), u.Account, u.ID, salt[:], hash[:],
-		c.oneTime, db.Micros(now()), db.Micros(c.expires)); err != nil {
+		c.oneTime, db.Micros(db.Now()), db.Micros(c.expires)); err != nil {
 		return "", fmt.Errorf("store password of %s: %w", u.Name, err)
 	}
 	return password, nil
@@ -121,7 +121,7 @@ func (a *Accounts) load(ctx context.Context, name string) (*record, error) {
 		if err != nil && !missing {
 			return err
 		}
-		verifiers, err := collect(tx, scanVerifier, sqlVerifiers, u.ID, db.Micros(now()))
+		verifiers, err := db.Collect(tx, scanVerifier, sqlVerifiers, u.ID, db.Micros(db.Now()))
 		if err != nil || missing {
 			return err
 		}
@@ -150,7 +150,7 @@ func newRecord(u User, verifiers []verifier) *record {
 	return r
 }
 
-func scanVerifier(row scanner) (verifier, error) {
+func scanVerifier(row db.Scanner) (verifier, error) {
 	var (
 		v          verifier
 		salt, hash []byte

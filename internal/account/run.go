@@ -87,7 +87,7 @@ func (a *Accounts) clean(ctx context.Context) error {
 	for {
 		var n int64
 		err := a.db.Batch(ctx, func(tx *db.Tx) (err error) {
-			n, err = tx.Exec(sqlDeleteExpired, db.Micros(now()))
+			n, err = tx.Exec(sqlDeleteExpired, db.Micros(db.Now()))
 			return err
 		})
 		if err != nil || n == 0 {

@@ -44,7 +44,7 @@ func TestS3_LastUseIsWrittenDown(t *testing.T) {
 		u, password := h.add(t, NewUser{Active: true})
 		idle, _ := h.add(t, NewUser{Active: true})
 		stop := h.run(t)
-		at := now()
+		at := db.Now()
 		if _, err := h.login(t.Context(), u.Name, password); err != nil {
 			t.Fatal(err)
 		}
@@ -75,7 +75,7 @@ func TestS3_LastUseIsWrittenDown(t *testing.T) {
 func TestLastUseOutlivesAFailedWrite(t *testing.T) {
 	h := open(t)
 	u, _ := h.add(t, NewUser{Active: true})
-	at := now()
+	at := db.Now()
 	h.Used(u.ID, at)
 	h.do(t, func(tx *db.Tx) error { _, err := tx.Exec("ALTER TABLE smtp_user RENAME TO gone"); return err })
 	h.count(h.flush(t.Context()))
@@ -95,7 +95,7 @@ func TestLastUseOutlivesAFailedWrite(t *testing.T) {
 func TestLastUsesAreBounded(t *testing.T) {
 	h := open(t)
 	for range maxUsed + 5 {
-		h.Used(id.New[id.User](), now())
+		h.Used(id.New[id.User](), db.Now())
 	}
 	if n := len(h.used); n != maxUsed {
 		t.Errorf("%d last uses in memory, want %d", n, maxUsed)

@@ -50,7 +50,7 @@ func (a *Accounts) AddUser(tx *db.Tx, wanted NewUser) (User, string, error) {
 	}
 	u := User{
 		ID: id.New[id.User](), Account: list.Account, AccountNumber: list.AccountNumber, List: list.ID, ListNumber: list.Number,
-		Active: wanted.Active, Priority: wanted.Priority, Note: wanted.Note, RequireTLS: wanted.RequireTLS, CreatedAt: now(),
+		Active: wanted.Active, Priority: wanted.Priority, Note: wanted.Note, RequireTLS: wanted.RequireTLS, CreatedAt: db.Now(),
 	}
 	if u.Priority == 0 {
 		u.Priority = mail.PriorityNormal
@@ -123,7 +123,7 @@ func (a *Accounts) RemoveUser(tx *db.Tx, name string) error {
 	if err != nil {
 		return err
 	}
-	if _, err := tx.Exec(sqlRemoveUser, u.ID, db.Micros(now())); err != nil {
+	if _, err := tx.Exec(sqlRemoveUser, u.ID, db.Micros(db.Now())); err != nil {
 		return fmt.Errorf("remove user %s: %w", name, err)
 	}
 	if _, err := tx.Exec(sqlDeleteCredentials, u.ID); err != nil {
@@ -164,7 +164,7 @@ func (a *Accounts) Users(tx *db.Tx, filter Filter) ([]User, error) {
 			return nil, err
 		}
 	}
-	return collect(tx, scanUser, sqlUsers, filter.Account, filter.List, filter.Removed)
+	return db.Collect(tx, scanUser, sqlUsers, filter.Account, filter.List, filter.Removed)
 }
 
 func (u User) validate() error {
@@ -180,7 +180,7 @@ func (u User) validate() error {
 	return nil
 }
 
-func scanUser(row scanner) (User, error) {
+func scanUser(row db.Scanner) (User, error) {
 	var (
 		u                            User
 		created, password, used, rem int64

@@ -68,7 +68,7 @@ func TestParseAddress_Refuses(t *testing.T) {
 		`"a@b.example`: mail.ErrAddress, `""@b.example`: mail.ErrAddress, `"a"b@c.example`: mail.ErrAddress, `"a"`: mail.ErrAddress,
 		`"a"@`: mail.ErrDomain, `"a\`: mail.ErrAddress, `"a\"@b.example`: mail.ErrAddress, "\"a\tb\"@c.example": mail.ErrAddress,
 		"\"a\\\tb\"@c.example": mail.ErrAddress, "\"a\r\n\"@b.example": mail.ErrAddress, "\"\xff\"@b.example": mail.ErrAddress, `a"b"@c.example`: mail.ErrAddress,
-		"a@localhost": mail.ErrDomain, "a@b..example": mail.ErrDomain, "a@192.0.2.1": mail.ErrDomain,
+		"a@localhost": mail.ErrDomain, "a@b..example": mail.ErrDomain, "a@é\xff.example": mail.ErrDomain, "a@192.0.2.1": mail.ErrDomain,
 		"a@[192.0.2.1]": mail.ErrLiteral, "a@[IPv6:2001:db8::1]": mail.ErrLiteral, "a@[": mail.ErrLiteral,
 		strings.Repeat("x", 65) + "@b.example":                                     mail.ErrAddress,
 		"aa@" + strings.Repeat("b234567.", 30) + "exampleabcde":                    mail.ErrAddress, // 255 octets

@@ -3,6 +3,7 @@ package mail
 import (
 	"fmt"
 	"strings"
+	"unicode/utf8"
 
 	"golang.org/x/net/idna"
 )
@@ -18,6 +19,9 @@ type Domain string
 func ParseDomain(s string) (Domain, error) {
 	if len(s) > maxWritten {
 		return "", fmt.Errorf("%w: too long", ErrDomain)
+	}
+	if !utf8.ValidString(s) { // idna would make labels of it that it refuses to read back
+		return "", fmt.Errorf("%q: %w", s, ErrDomain)
 	}
 	ascii := lowerASCII(strings.TrimSuffix(s, "."))
 	if !isASCII(ascii) || strings.Contains(ascii, "xn--") {

@@ -80,7 +80,7 @@ func (r *Request) Warnings() []string {
 // Domains and addresses that are new to the account become pending ones of it.
 // ErrInvalid when the user would have more than 1,000 entries.
 func (s *Senders) Authorise(tx *db.Tx, user account.User, r *Request) error {
-	at := db.Micros(now())
+	at := db.Micros(db.Now())
 	for _, w := range r.wanted {
 		if err := s.ensure(tx, user.Account, w, r); err != nil {
 			return err
@@ -103,7 +103,7 @@ func (s *Senders) Authorise(tx *db.Tx, user account.User, r *Request) error {
 // ensure makes the account have the domain or the address of an entry.
 func (s *Senders) ensure(tx *db.Tx, owner id.Account, w Wanted, r *Request) error {
 	if w.Kind == KindAddress {
-		if _, err := tx.Exec(sqlInsertAddress, id.New[id.Sender](), owner, w.key(), w.String(), string(StatePending), db.Micros(now())); err != nil {
+		if _, err := tx.Exec(sqlInsertAddress, id.New[id.Sender](), owner, w.key(), w.String(), string(StatePending), db.Micros(db.Now())); err != nil {
 			return fmt.Errorf("add address %s: %w", w, err)
 		}
 		return nil
@@ -138,7 +138,7 @@ func (s *Senders) Deauthorise(tx *db.Tx, user account.User, entries []Wanted) er
 
 // Entries returns what a user may send from, domains first.
 func (s *Senders) Entries(tx *db.Tx, user id.User) ([]Entry, error) {
-	entries, err := collect(tx, scanEntry, sqlEntries, user)
+	entries, err := db.Collect(tx, scanEntry, sqlEntries, user)
 	if err != nil {
 		return nil, fmt.Errorf("entries of %s: %w", user, err)
 	}
@@ -152,7 +152,7 @@ func (s *Senders) Effective(tx *db.Tx, user id.User) (bool, error) {
 	return slices.ContainsFunc(entries, func(e Entry) bool { return e.State == StateVerified }), err
 }
 
-func scanEntry(row scanner) (Entry, error) {
+func scanEntry(row db.Scanner) (Entry, error) {
 	var (
 		e                   Entry
 		viaDomain, viaProof State

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"strings"
-	"time"
 	"unicode"
 	"unicode/utf8"
 
@@ -47,7 +46,7 @@ func (s *Senders) AddDomain(tx *db.Tx, owner id.Account, p Prepared) (Domain, er
 
 // Domains returns the domains of an account, by name.
 func (s *Senders) Domains(tx *db.Tx, owner id.Account) ([]Domain, error) {
-	return collect(tx, scanDomain, sqlDomains, owner)
+	return db.Collect(tx, scanDomain, sqlDomains, owner)
 }
 
 // DomainByName returns a domain of an account, or ErrNotFound.
@@ -77,7 +76,7 @@ func (s *Senders) Override(tx *db.Tx, owner id.Account, name mail.Domain, actor,
 		d.Override, d.Reason = true, reason
 	}
 	if d.State != StateVerified {
-		d.VerifiedAt = now()
+		d.VerifiedAt = db.Now()
 	}
 	d.State = d.State.next(overridden)
 	if err := s.update(tx, d); err != nil {
@@ -111,7 +110,7 @@ func (s *Senders) find(tx *db.Tx, owner id.Account, name mail.Domain) (*Domain, 
 	return &d, nil
 }
 
-func scanDomain(row scanner) (Domain, error) {
+func scanDomain(row db.Scanner) (Domain, error) {
 	var (
 		d                          Domain
 		created, verified, checked int64
@@ -120,27 +119,3 @@ func scanDomain(row scanner) (Domain, error) {
 	d.CreatedAt, d.VerifiedAt, d.CheckedAt = db.Time(created), db.Time(verified), db.Time(checked)
 	return d, err
 }
-
-// scanner is a row: of one, or the current one of many.
-type scanner interface{ Scan(dest ...any) error }
-
-// collect reads all rows of a query with scan.
-func collect[T any](tx *db.Tx, scan func(scanner) (T, error), q db.SQL, args ...any) ([]T, error) {
-	rows, err := tx.Rows(q, args...)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	all := []T{}
-	for rows.Next() {
-		one, err := scan(rows)
-		if err != nil {
-			return nil, err
-		}
-		all = append(all, one)
-	}
-	return all, rows.Err()
-}
-
-// now is the time as it can be stored: in microseconds, UTC.
-func now() time.Time { return time.Now().UTC().Truncate(time.Microsecond) }

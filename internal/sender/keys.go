@@ -54,7 +54,7 @@ func (s *Senders) NewDomain(name string) (Prepared, error) {
 }
 
 func (s *Senders) prepare(name mail.Domain) (Prepared, error) {
-	p := Prepared{domain: Domain{ID: id.New[id.Domain](), Name: name, State: StatePending, Token: randomText(26), CreatedAt: now()}}
+	p := Prepared{domain: Domain{ID: id.New[id.Domain](), Name: name, State: StatePending, Token: randomText(26), CreatedAt: db.Now()}}
 	keys, err := s.newKeys(name)
 	if err != nil {
 		return Prepared{}, fmt.Errorf("make keys of %s: %w", name, err)
@@ -100,7 +100,7 @@ func (s *Senders) Signers(ctx context.Context, owner id.Account, domain mail.Dom
 		return keys, nil
 	}
 	err := s.deps.DB.View(ctx, func(tx *db.Tx) (err error) {
-		keys, err = collect(tx, s.scanKey, sqlKeys, owner, string(domain))
+		keys, err = db.Collect(tx, s.scanKey, sqlKeys, owner, string(domain))
 		return err
 	})
 	if err != nil {
@@ -113,7 +113,7 @@ func (s *Senders) Signers(ctx context.Context, owner id.Account, domain mail.Dom
 	return keys, nil
 }
 
-func (s *Senders) scanKey(row scanner) (dkim.Key, error) {
+func (s *Senders) scanKey(row db.Scanner) (dkim.Key, error) {
 	var (
 		key    id.Key
 		domain id.Domain

@@ -40,7 +40,7 @@ func (s *Senders) Records(tx *db.Tx, owner id.Account, name mail.Domain) ([]Reco
 }
 
 func (s *Senders) records(tx *db.Tx, d Domain) ([]Record, error) {
-	keys, err := collect(tx, scanKeyRecord, sqlKeyRecords, d.ID)
+	keys, err := db.Collect(tx, scanKeyRecord, sqlKeyRecords, d.ID)
 	if err != nil {
 		return nil, fmt.Errorf("records of %s: %w", d.Name, err)
 	}
@@ -52,7 +52,7 @@ func (s *Senders) records(tx *db.Tx, d Domain) ([]Record, error) {
 	}), nil
 }
 
-func scanKeyRecord(row scanner) (Record, error) {
+func scanKeyRecord(row db.Scanner) (Record, error) {
 	r := Record{Purpose: PurposeDKIM, Type: "TXT"}
 	err := row.Scan(&r.Name, &r.Value)
 	return r, err

@@ -70,14 +70,14 @@ func place(key id.Key, domain id.Domain) []byte {
 // Sealed reports whether the database belongs to a secret already. If so, a
 // missing secret file must not be made anew.
 func Sealed(tx *db.Tx) (bool, error) {
-	check, err := collect(tx, scanBytes, sqlSeal)
+	check, err := db.Collect(tx, scanBytes, sqlSeal)
 	return len(check) > 0, err
 }
 
 // CheckSecret notes in a fresh database which secret it belongs to, and returns
 // ErrOtherSecret when it belongs to another one.
 func (s *Senders) CheckSecret(tx *db.Tx) error {
-	check, err := collect(tx, scanBytes, sqlSeal)
+	check, err := db.Collect(tx, scanBytes, sqlSeal)
 	if err != nil {
 		return fmt.Errorf("check secret: %w", err)
 	}
@@ -93,7 +93,7 @@ func (s *Senders) CheckSecret(tx *db.Tx) error {
 	return nil
 }
 
-func scanBytes(row scanner) ([]byte, error) {
+func scanBytes(row db.Scanner) ([]byte, error) {
 	var b []byte
 	err := row.Scan(&b)
 	return b, err

@@ -65,7 +65,7 @@ func (s *Senders) settle(tx *db.Tx, owner id.Account, name mail.Domain, proof ev
 	if err != nil {
 		return Domain{}, err
 	}
-	d.CheckedAt, d.LastError = now(), problem
+	d.CheckedAt, d.LastError = db.Now(), problem
 	if proof == found {
 		if d.State != StateVerified {
 			d.VerifiedAt = d.CheckedAt
