@@ -15,7 +15,7 @@ import (
 // courier that takes no time, a hundred clients at once, unsigned.
 func BenchmarkDispatch(b *testing.B) {
 	h := newHouse(b, Config{})
-	h.Log = slog.New(slog.DiscardHandler)
+	h.deps.Log = slog.New(slog.DiscardHandler)
 	h.courier.quiet = true
 	stop := h.run()
 	const parallel = 100

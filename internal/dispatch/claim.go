@@ -33,7 +33,7 @@ func (d *Dispatcher) claim(ctx context.Context) {
 			if ctx.Err() != nil {
 				return
 			}
-			d.Log.LogAttrs(ctx, slog.LevelError, "claim failed", slog.Any("error", err))
+			d.deps.Log.LogAttrs(ctx, slog.LevelError, "claim failed", slog.Any("error", err))
 			next = time.Now().Add(claimRetry)
 		}
 		d.mu.Lock()
@@ -58,7 +58,7 @@ func (d *Dispatcher) claimDue(ctx context.Context) (next time.Time, err error) {
 		if n == 0 {
 			return time.Time{}, nil
 		}
-		items, err := d.Queue.Claim(ctx, n, time.Now())
+		items, err := d.deps.Queue.Claim(ctx, n, time.Now())
 		d.admit(items, d.cfg.MaxRecipients)
 		if err != nil {
 			return time.Time{}, err
@@ -66,7 +66,7 @@ func (d *Dispatcher) claimDue(ctx context.Context) (next time.Time, err error) {
 		if len(items) == n {
 			continue
 		}
-		next, ok, err := d.Queue.NextDue(ctx)
+		next, ok, err := d.deps.Queue.NextDue(ctx)
 		if err != nil || !ok {
 			return time.Time{}, err
 		}

@@ -95,7 +95,7 @@ func (c Config) Validate() error {
 
 // Dispatcher is the one loop by which mail leaves.
 type Dispatcher struct {
-	Deps
+	deps    Deps
 	cfg     Config
 	metrics *metrics
 
@@ -131,7 +131,7 @@ type Dispatcher struct {
 func New(deps Deps, cfg Config) *Dispatcher {
 	cfg = cfg.withDefaults()
 	return &Dispatcher{
-		Deps: deps, cfg: cfg, metrics: newMetrics(deps.Reg),
+		deps: deps, cfg: cfg, metrics: newMetrics(deps.Reg),
 		starts:  make(chan struct{}, 1),
 		due:     make(chan struct{}, 1),
 		rearm:   make(chan struct{}, 1),

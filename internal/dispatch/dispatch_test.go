@@ -37,8 +37,8 @@ func TestFreshGoesAtOnce(t *testing.T) {
 			t.Errorf("content %q", got)
 		}
 		h.wantStates(counts{queue.Delivered: 2})
-		if d := h.Dispatcher; d.count != 0 || d.bytes != 0 || len(d.letters) != 0 || d.workers != 0 {
-			t.Errorf("left in memory: %d recipients, %d octets, %d letters, %d workers", d.count, d.bytes, len(d.letters), d.workers)
+		if got := h.memory(); got != (inMemory{direct: true}) {
+			t.Errorf("left in memory: %+v", got)
 		}
 		lines := h.logged.lines(`"msg":"recipient settled"`)
 		first := h.logged.lines(items[0].Message.ID.String(), items[0].Recipient.ID.String(), `"to":"a@one.test"`,
@@ -95,12 +95,13 @@ func TestSlowSiteStarvesNobody(t *testing.T) {
 		time.Sleep(time.Hour)
 		synctest.Wait()
 		h.wantStates(counts{queue.Delivered: 1001})
-		if n := h.courier.most["slow.test"]; n != 20 {
+		if n := h.courier.atOnce("slow.test"); n != 20 {
 			t.Errorf("%d deliveries at once at the slow site", n)
 		}
 	})
 }
 
+// No more run at once than the bounds say, over all sites and at each.
 func TestDeliveriesAreBounded(t *testing.T) {
 	t.Parallel()
 	in(t, Config{Deliveries: 7, PerSite: 3, Planners: 2}, func(h *house) {
@@ -114,17 +115,18 @@ func TestDeliveriesAreBounded(t *testing.T) {
 		time.Sleep(time.Minute)
 		synctest.Wait()
 		h.wantStates(counts{queue.Delivered: 50})
-		for site, most := range h.courier.most {
-			if want := 3; site != "" && most > want {
-				t.Errorf("%d deliveries at once at %s", most, site)
+		for i := range 5 {
+			if most := h.courier.atOnce(fmt.Sprintf("d%d.test", i)); most > 3 {
+				t.Errorf("%d deliveries at once at site %d", most, i)
 			}
 		}
-		if h.courier.most[""] != 7 {
-			t.Errorf("%d deliveries at once", h.courier.most[""])
+		if most := h.courier.atOnce(""); most != 7 {
+			t.Errorf("%d deliveries at once", most)
 		}
 	})
 }
 
+// At one site the higher priority goes first, then the older mail.
 func TestOrderWithinASite(t *testing.T) {
 	t.Parallel()
 	in(t, Config{PerSite: 1}, func(h *house) {
@@ -175,6 +177,7 @@ func TestRetries(t *testing.T) {
 	})
 }
 
+// A second attempt has the same octets as the first, read back.
 func TestRetryDeliversFromTheSpool(t *testing.T) {
 	t.Parallel()
 	in(t, Config{}, func(h *house) {
@@ -198,6 +201,7 @@ func TestRetryDeliversFromTheSpool(t *testing.T) {
 	})
 }
 
+// Recipients that shared a transaction go their own ways by their outcomes.
 func TestRecipientsAreSettledSeverally(t *testing.T) {
 	t.Parallel()
 	in(t, Config{}, func(h *house) {
@@ -239,7 +243,7 @@ func TestClaimsWhatWaits(t *testing.T) {
 		synctest.Wait()
 		h.wantStates(counts{queue.Delivered: 1201})
 		stop()
-		h.must(h.DB.Close())
+		h.must(h.deps.DB.Close())
 	})
 }
 
@@ -260,7 +264,7 @@ func TestReclaimedLeasesAreDelivered(t *testing.T) {
 		synctest.Wait()
 		h.wantStates(counts{queue.Delivered: 30})
 		stop()
-		h.must(h.DB.Close())
+		h.must(h.deps.DB.Close())
 	})
 }
 
@@ -275,8 +279,8 @@ func TestLostLeasesAreNotAttempted(t *testing.T) {
 		if got := h.courier.done(); len(got) != 0 {
 			t.Errorf("attempts %+v", got)
 		}
-		if h.count != 0 {
-			t.Errorf("%d left in memory", h.count)
+		if got := h.memory(); got.recipients != 0 {
+			t.Errorf("left in memory: %+v", got)
 		}
 		h.wantStates(counts{queue.Leased: 2})
 	})
@@ -304,6 +308,7 @@ func TestLeaseLostDuringTheAttempt(t *testing.T) {
 	})
 }
 
+// A message is signed once, whoever its recipients are; one without a signing domain is not.
 func TestSigning(t *testing.T) {
 	t.Parallel()
 	key, err := dkim.NewEd25519("example.com", "m1")
@@ -376,6 +381,7 @@ func TestContentThatCannotBeRead(t *testing.T) {
 	})
 }
 
+// Where there is no way, the outcome of planning is that of the recipients, and each domain is asked about once.
 func TestPlanOutcomes(t *testing.T) {
 	t.Parallel()
 	in(t, Config{}, func(h *house) {
@@ -397,7 +403,7 @@ func TestPlanOutcomes(t *testing.T) {
 		time.Sleep(2 * time.Second)
 		synctest.Wait()
 		h.wantStates(counts{queue.Failed: 150, queue.Pending: 3, queue.Delivered: 1})
-		if got := len(h.courier.planned); got != 3 {
+		if got := h.courier.plans(); got != 3 {
 			t.Errorf("planned %d times for 3 domains", got)
 		}
 		if got := h.courier.done(); len(got) != 1 {
@@ -410,7 +416,7 @@ func TestPlanOutcomes(t *testing.T) {
 		h.to("c@one.test")
 		time.Sleep(2 * time.Second)
 		synctest.Wait()
-		if got := len(h.courier.planned); got != 4 {
+		if got := h.courier.plans(); got != 4 {
 			t.Errorf("planned %d times", got)
 		}
 	})
@@ -430,15 +436,15 @@ func TestPlannersAreBounded(t *testing.T) {
 		for i := range 3 {
 			time.Sleep(time.Second)
 			synctest.Wait()
-			if got := len(h.courier.planned); got != 3*(i+1) {
+			if got := h.courier.plans(); got != 3*(i+1) {
 				t.Errorf("%d planned in round %d", got, i)
 			}
 			time.Sleep(9 * time.Second)
 		}
 		synctest.Wait()
 		h.wantStates(counts{queue.Delivered: 9})
-		if h.planners != 0 {
-			t.Errorf("%d planners left", h.planners)
+		if got := h.memory(); got.planners != 0 {
+			t.Errorf("%d planners left", got.planners)
 		}
 	})
 }

@@ -93,7 +93,7 @@ func in(t *testing.T, cfg Config, do func(h *house)) {
 		stop := h.run()
 		do(h)
 		stop()
-		h.must(h.DB.Close())
+		h.must(h.deps.DB.Close())
 	})
 }
 
@@ -115,7 +115,7 @@ func (h *house) accept(l letterTo) []queue.Item {
 	if l.priority == 0 {
 		l.priority = mail.PriorityNormal
 	}
-	w := h.Spool.Create(l.account)
+	w := h.deps.Spool.Create(l.account)
 	_, err := w.Write([]byte(content))
 	h.must(err)
 	c := w.Content()
@@ -129,7 +129,7 @@ func (h *house) accept(l letterTo) []queue.Item {
 		paths = append(paths, mail.ForwardPath{Address: address(a)})
 	}
 	var items []queue.Item
-	h.must(h.DB.Batch(h.t.Context(), func(tx *db.Tx) error {
+	h.must(h.deps.DB.Batch(h.t.Context(), func(tx *db.Tx) error {
 		if err := w.Put(tx); err != nil {
 			return err
 		}
@@ -164,7 +164,7 @@ func (h *house) to(addresses ...string) (items []queue.Item) {
 func (h *house) states() map[queue.State]int {
 	h.t.Helper()
 	counts := make(map[queue.State]int)
-	h.must(h.DB.View(h.t.Context(), func(tx *db.Tx) error {
+	h.must(h.deps.DB.View(h.t.Context(), func(tx *db.Tx) error {
 		for _, s := range queue.States() {
 			list, err := h.queue.Recipients(tx, queue.Filter{State: s, Limit: queue.MaxLimit})
 			if err != nil {
@@ -188,11 +188,27 @@ func (h *house) wantStates(want map[queue.State]int) {
 
 func (h *house) recipient(item queue.Item) (r queue.Recipient) {
 	h.t.Helper()
-	h.must(h.DB.View(h.t.Context(), func(tx *db.Tx) (err error) {
+	h.must(h.deps.DB.View(h.t.Context(), func(tx *db.Tx) (err error) {
 		r, err = h.queue.Recipient(tx, item.Recipient.ID)
 		return err
 	}))
 	return r
+}
+
+// inMemory is what a dispatcher has in memory.
+type inMemory struct {
+	recipients, letters, overflow, unsettled, workers, planners int
+	bytes                                                       int64
+	direct                                                      bool
+}
+
+func (h *house) memory() inMemory {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return inMemory{
+		recipients: h.count, letters: len(h.letters), overflow: len(h.overflow), unsettled: len(h.unsettled),
+		workers: h.workers, planners: h.planners, bytes: h.bytes, direct: h.direct,
+	}
 }
 
 // attempt is one call of Deliver.
@@ -271,6 +287,20 @@ func (c *courier) enter(site string, n int) {
 		c.active[name] += n
 		c.most[name] = max(c.most[name], c.active[name])
 	}
+}
+
+// plans returns how often Plan was called.
+func (c *courier) plans() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return len(c.planned)
+}
+
+// atOnce returns how many deliveries there were at once at a site; "" is all.
+func (c *courier) atOnce(site string) int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.most[site]
 }
 
 // done returns the attempts so far at the sites given, or at all.

@@ -89,10 +89,10 @@ func (d *Dispatcher) balance() {
 	switch {
 	case d.direct && d.count > d.cfg.MaxRecipients/4*3:
 		d.direct = false
-		d.Queue.Direct(false)
+		d.deps.Queue.Direct(false)
 	case !d.direct && d.count <= d.cfg.MaxRecipients/2:
 		d.direct = true
-		d.Queue.Direct(true)
+		d.deps.Queue.Direct(true)
 		signal(d.due)
 	}
 	if d.starved && d.room() > 0 {
@@ -131,7 +131,7 @@ func (d *Dispatcher) release(ctx context.Context) {
 		items := slices.Clone(d.overflow[:n])
 		d.mu.Unlock()
 		if err := d.releaseItems(ctx, items); err != nil {
-			d.Log.LogAttrs(ctx, slog.LevelError, "release failed", slog.Any("error", err))
+			d.deps.Log.LogAttrs(ctx, slog.LevelError, "release failed", slog.Any("error", err))
 			if !pause.wait(ctx) {
 				d.mu.Lock()
 				d.releasing = false
@@ -152,8 +152,8 @@ func (d *Dispatcher) release(ctx context.Context) {
 }
 
 func (d *Dispatcher) releaseItems(ctx context.Context, items []queue.Item) error {
-	return d.DB.Batch(context.WithoutCancel(ctx), func(tx *db.Tx) error {
-		return d.Queue.Release(tx, items)
+	return d.deps.DB.Batch(context.WithoutCancel(ctx), func(tx *db.Tx) error {
+		return d.deps.Queue.Release(tx, items)
 	})
 }
 

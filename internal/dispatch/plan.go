@@ -103,7 +103,7 @@ func (d *Dispatcher) planOne(ctx context.Context, dom *domain) {
 	var plan delivery.Plan
 	var noWay *mail.Outcome
 	if !known {
-		plan, noWay = d.Courier.Plan(ctx, dom.name)
+		plan, noWay = d.deps.Courier.Plan(ctx, dom.name)
 	}
 	d.mu.Lock()
 	dom.busy = false

@@ -51,9 +51,9 @@ type result struct {
 // commit settles reports in one transaction.
 func (d *Dispatcher) commit(ctx context.Context, reports []report) error {
 	results := make([]result, len(reports))
-	err := d.DB.Batch(context.WithoutCancel(ctx), func(tx *db.Tx) error {
+	err := d.deps.DB.Batch(context.WithoutCancel(ctx), func(tx *db.Tx) error {
 		for i, r := range reports {
-			recipient, err := d.Queue.Settle(tx, r.entry.item(), r.outcome, r.at)
+			recipient, err := d.deps.Queue.Settle(tx, r.entry.item(), r.outcome, r.at)
 			if err != nil && !errors.Is(err, queue.ErrLeaseLost) && !errors.Is(err, queue.ErrMove) {
 				return err
 			}
@@ -106,18 +106,18 @@ func (d *Dispatcher) log(ctx context.Context, r report, res result) {
 		slog.Int("attempts", res.recipient.Attempts),
 		slog.Duration("duration", r.took))
 	if res.err != nil {
-		d.Log.LogAttrs(ctx, slog.LevelWarn, "outcome came too late", append(attrs, slog.Any("error", res.err))...)
+		d.deps.Log.LogAttrs(ctx, slog.LevelWarn, "outcome came too late", append(attrs, slog.Any("error", res.err))...)
 		return
 	}
 	if res.recipient.State == queue.Pending {
 		attrs = append(attrs, slog.Time("next", res.recipient.Due))
 	}
-	d.Log.LogAttrs(ctx, slog.LevelInfo, "recipient settled", attrs...)
+	d.deps.Log.LogAttrs(ctx, slog.LevelInfo, "recipient settled", attrs...)
 }
 
 // hold keeps reports that could not be committed.
 func (d *Dispatcher) hold(ctx context.Context, reports []report, err error) {
-	d.Log.LogAttrs(ctx, slog.LevelError, "outcomes wait for the database",
+	d.deps.Log.LogAttrs(ctx, slog.LevelError, "outcomes wait for the database",
 		slog.Int("recipients", len(reports)), slog.Any("error", err))
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -166,7 +166,7 @@ func (d *Dispatcher) settleOnce(ctx context.Context) (progress bool) {
 		switch {
 		case err == nil:
 		case isEngine(err):
-			d.Log.LogAttrs(ctx, slog.LevelError, "outcomes still wait for the database", slog.Any("error", err))
+			d.deps.Log.LogAttrs(ctx, slog.LevelError, "outcomes still wait for the database", slog.Any("error", err))
 			return progress
 		case len(slice) > 1:
 			size, singly = 1, len(slice)
@@ -193,7 +193,7 @@ func (d *Dispatcher) firstHeld(n int) []report {
 }
 
 func (d *Dispatcher) giveUp(ctx context.Context, r report, err error) {
-	d.Log.LogAttrs(ctx, slog.LevelError, "outcome can't be written and is given up",
+	d.deps.Log.LogAttrs(ctx, slog.LevelError, "outcome can't be written and is given up",
 		slog.String("recipient", r.entry.recipient.ID.String()), slog.Any("error", err))
 	d.mu.Lock()
 	defer d.mu.Unlock()

@@ -30,8 +30,8 @@ func TestFullDisk(t *testing.T) {
 		synctest.Wait()
 		// Those that were begun before the first commit failed are held.
 		begun := len(h.courier.done())
-		if begun > 10 || len(h.unsettled) != begun {
-			t.Errorf("%d attempts, %d outcomes held", begun, len(h.unsettled))
+		if got := h.memory().unsettled; begun > 10 || got != begun {
+			t.Errorf("%d attempts, %d outcomes held", begun, got)
 		}
 		if got := h.gauge("mittente_dispatch_unsettled"); got != float64(begun) {
 			t.Errorf("metric: %v held", got)
@@ -43,8 +43,8 @@ func TestFullDisk(t *testing.T) {
 		if got := len(h.courier.done()); got != 50 {
 			t.Errorf("%d attempts for 50 mails", got)
 		}
-		if len(h.unsettled) != 0 || h.count != 0 {
-			t.Errorf("%d held, %d in memory", len(h.unsettled), h.count)
+		if got := h.memory(); got != (inMemory{direct: true}) {
+			t.Errorf("left in memory: %+v", got)
 		}
 	})
 }
@@ -66,7 +66,7 @@ func TestFullDiskAtTheEnd(t *testing.T) {
 		h.disk.full.Store(true)
 		time.Sleep(time.Second)
 		synctest.Wait()
-		if len(h.unsettled) == 0 {
+		if h.memory().unsettled == 0 {
 			t.Fatalf("nothing is held of %d", len(items))
 		}
 		start := time.Now()
@@ -77,7 +77,7 @@ func TestFullDiskAtTheEnd(t *testing.T) {
 		}
 		h.disk.full.Store(false)
 		h.wantStates(counts{queue.Leased: 2})
-		h.must(h.DB.Close())
+		h.must(h.deps.DB.Close())
 	})
 }
 
@@ -101,8 +101,8 @@ func TestOutcomeThatCannotBeWritten(t *testing.T) {
 		if got := h.logged.lines("given up"); len(got) != 1 {
 			t.Errorf("logged %q", got)
 		}
-		if h.count != 0 {
-			t.Errorf("%d left in memory", h.count)
+		if got := h.memory(); got.recipients != 0 {
+			t.Errorf("left in memory: %+v", got)
 		}
 	})
 }
@@ -112,10 +112,10 @@ func TestOutcomeThatCannotBeWritten(t *testing.T) {
 func TestDeadSite(t *testing.T) {
 	t.Parallel()
 	in(t, Config{PerSite: 2}, func(h *house) {
-		down := true
+		var up atomic.Bool
 		h.courier.deliver = func(_ context.Context, site, _ string) mail.Outcome {
 			time.Sleep(time.Second)
-			if down && site == "dead.test" {
+			if !up.Load() && site == "dead.test" {
 				return unreachable()
 			}
 			return delivered()
@@ -145,16 +145,17 @@ func TestDeadSite(t *testing.T) {
 		if got := len(h.courier.done("dead.test")); got < 3 || got > 8 {
 			t.Errorf("%d attempts after a minute", got)
 		}
-		down = false
+		up.Store(true)
 		time.Sleep(time.Hour)
 		synctest.Wait()
 		h.wantStates(counts{queue.Delivered: 502})
-		if h.courier.most["dead.test"] != 2 {
-			t.Errorf("%d deliveries at once", h.courier.most["dead.test"])
+		if most := h.courier.atOnce("dead.test"); most != 2 {
+			t.Errorf("%d deliveries at once", most)
 		}
 	})
 }
 
+// The time for which a site is dead doubles with each failed probe, up to five minutes.
 func TestDeadSiteBackoff(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -171,7 +172,7 @@ func TestDeadSiteBackoff(t *testing.T) {
 		if s.failures != 0 || s.dead(time.Now()) {
 			t.Errorf("after a success: %+v", s)
 		}
-		h.must(h.DB.Close())
+		h.must(h.deps.DB.Close())
 	})
 }
 
@@ -179,15 +180,12 @@ func TestDeadSiteBackoff(t *testing.T) {
 func TestCrowdedSite(t *testing.T) {
 	t.Parallel()
 	in(t, Config{PerSite: 20}, func(h *house) {
-		var slots atomic.Int64
-		refusals := 0
+		var slots, refusals atomic.Int64
 		h.courier.deliver = func(context.Context, string, string) mail.Outcome {
 			defer slots.Add(-1)
 			if slots.Add(1) > 8 {
 				time.Sleep(time.Millisecond)
-				h.mu.Lock()
-				defer h.mu.Unlock()
-				refusals++
+				refusals.Add(1)
 				return unreachable()
 			}
 			time.Sleep(10 * time.Millisecond)
@@ -196,8 +194,8 @@ func TestCrowdedSite(t *testing.T) {
 		h.to(many(400, "one.test")...)
 		time.Sleep(50 * time.Second)
 		synctest.Wait()
-		if got := h.states(); got[queue.Delivered] < 360 || got[queue.Delivered] != 400-refusals {
-			t.Errorf("states %v after the first round, %d refusals", got, refusals)
+		if got := h.states(); got[queue.Delivered] < 360 || got[queue.Delivered] != 400-int(refusals.Load()) {
+			t.Errorf("states %v after the first round, %d refusals", got, refusals.Load())
 		}
 		time.Sleep(time.Hour)
 		synctest.Wait()
@@ -218,15 +216,15 @@ func TestMemoryIsBounded(t *testing.T) {
 		}
 		for _, a := range many(200, "one.test") {
 			h.to(a)
-			if h.count > 40 {
-				t.Fatalf("%d in memory", h.count)
+			if got := h.memory().recipients; got > 40 {
+				t.Fatalf("%d in memory", got)
 			}
 		}
 		// A message with many recipients may come when there is little room.
 		h.queue.Direct(true)
 		h.accept(letterTo{to: many(60, "two.test")})
-		if h.count > 40 {
-			t.Fatalf("%d in memory", h.count)
+		if got := h.memory().recipients; got > 40 {
+			t.Fatalf("%d in memory", got)
 		}
 		synctest.Wait()
 		if got := h.states(); got[queue.Leased] > 40 {
@@ -235,8 +233,8 @@ func TestMemoryIsBounded(t *testing.T) {
 		time.Sleep(10 * time.Minute)
 		synctest.Wait()
 		h.wantStates(counts{queue.Delivered: 260})
-		if len(h.overflow) != 0 || h.count != 0 || h.bytes != 0 || !h.direct {
-			t.Errorf("left: %d, %d in memory, %d octets, direct %v", len(h.overflow), h.count, h.bytes, h.direct)
+		if got := h.memory(); got != (inMemory{direct: true}) {
+			t.Errorf("left in memory: %+v", got)
 		}
 	})
 }
@@ -255,8 +253,8 @@ func TestOverflowWhileTheDiskIsFull(t *testing.T) {
 		h.Fresh(items)
 		time.Sleep(5 * time.Second)
 		synctest.Wait()
-		if len(h.overflow) != 22 {
-			t.Errorf("%d to be released", len(h.overflow))
+		if got := h.memory().overflow; got != 22 {
+			t.Errorf("%d to be released", got)
 		}
 		h.disk.full.Store(false)
 		time.Sleep(time.Hour)
@@ -265,6 +263,7 @@ func TestOverflowWhileTheDiskIsFull(t *testing.T) {
 	})
 }
 
+// Content that memory has no room for comes from the spool, the same octets.
 func TestContentBeyondTheBoundIsReadAgain(t *testing.T) {
 	t.Parallel()
 	in(t, Config{MaxBytes: 3*(4<<10) + 1, PerSite: 1}, func(h *house) { // the spool's buffers are of 4 KiB
@@ -273,8 +272,8 @@ func TestContentBeyondTheBoundIsReadAgain(t *testing.T) {
 			return delivered()
 		}
 		h.to(many(10, "one.test")...)
-		if h.bytes != 3*(4<<10) {
-			t.Errorf("%d octets in memory", h.bytes)
+		if got := h.memory().bytes; got != 3*(4<<10) {
+			t.Errorf("%d octets in memory", got)
 		}
 		time.Sleep(time.Minute)
 		synctest.Wait()
@@ -284,8 +283,8 @@ func TestContentBeyondTheBoundIsReadAgain(t *testing.T) {
 				t.Errorf("content %q", a.content)
 			}
 		}
-		if h.bytes != 0 {
-			t.Errorf("%d octets left", h.bytes)
+		if got := h.memory().bytes; got != 0 {
+			t.Errorf("%d octets left", got)
 		}
 	})
 }
@@ -321,7 +320,7 @@ func TestDrain(t *testing.T) {
 		if r := h.recipient(items[9]); r.Attempts != 0 || !r.Due.Equal(items[9].Recipient.Due) {
 			t.Errorf("given back: %+v", r)
 		}
-		h.must(h.DB.Close())
+		h.must(h.deps.DB.Close())
 	})
 }
 
@@ -348,7 +347,7 @@ func TestDrainTimeout(t *testing.T) {
 			t.Errorf("%d attempts", got)
 		}
 		tried := 0
-		h.must(h.DB.View(t.Context(), func(tx *db.Tx) error {
+		h.must(h.deps.DB.View(t.Context(), func(tx *db.Tx) error {
 			list, err := h.queue.Recipients(tx, queue.Filter{})
 			for _, r := range list {
 				tried += r.Attempts
@@ -358,7 +357,7 @@ func TestDrainTimeout(t *testing.T) {
 		if tried != 1 {
 			t.Errorf("%d attempts settled", tried)
 		}
-		h.must(h.DB.Close())
+		h.must(h.deps.DB.Close())
 	})
 }
 
@@ -372,10 +371,11 @@ func TestFreshBeforeRun(t *testing.T) {
 		synctest.Wait()
 		h.wantStates(counts{queue.Delivered: 1})
 		stop()
-		h.must(h.DB.Close())
+		h.must(h.deps.DB.Close())
 	})
 }
 
+// The figures of a running and of an idle dispatcher are right.
 func TestMetrics(t *testing.T) {
 	t.Parallel()
 	in(t, Config{}, func(h *house) {
@@ -424,6 +424,7 @@ func (h *house) gauge(name string) (sum float64) {
 	return 0
 }
 
+// No bound may be negative.
 func TestConfigValidate(t *testing.T) {
 	t.Parallel()
 	if err := (Config{}).Validate(); err != nil {

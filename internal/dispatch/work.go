@@ -74,14 +74,14 @@ func (d *Dispatcher) held(ctx context.Context, entries []*entry) []*entry {
 	held := entries[:0:0]
 	var lost []*entry
 	for _, e := range entries {
-		if d.Queue.Holds(e.recipient.Lease) {
+		if d.deps.Queue.Holds(e.recipient.Lease) {
 			held = append(held, e)
 		} else {
 			lost = append(lost, e)
 		}
 	}
 	if len(lost) > 0 {
-		d.Log.LogAttrs(ctx, slog.LevelWarn, "leases lost before the attempt", slog.Int("recipients", len(lost)))
+		d.deps.Log.LogAttrs(ctx, slog.LevelWarn, "leases lost before the attempt", slog.Int("recipients", len(lost)))
 		d.mu.Lock()
 		d.forget(lost...)
 		d.mu.Unlock()
@@ -119,7 +119,7 @@ func (d *Dispatcher) attempt(ctx context.Context, plan delivery.Plan, entries []
 		job.To = append(job.To, e.recipient.To)
 	}
 	d.metrics.inFlight.Inc()
-	outcomes = d.Courier.Deliver(ctx, plan, job)
+	outcomes = d.deps.Courier.Deliver(ctx, plan, job)
 	d.metrics.inFlight.Dec()
 	if err := unreadable.Load(); err != nil {
 		return d.fault(ctx, entries, "content", *err), true
@@ -134,7 +134,7 @@ func (d *Dispatcher) attempt(ctx context.Context, plan delivery.Plan, entries []
 // fault is the outcome of what went wrong in this house: it is deferred,
 // whatever it was, and logged (RFC 3463 §3.4: X.3.0, other mail system status).
 func (d *Dispatcher) fault(ctx context.Context, entries []*entry, what string, err error) []mail.Outcome {
-	d.Log.LogAttrs(ctx, slog.LevelError, "delivery held up by our own fault", slog.String("what", what),
+	d.deps.Log.LogAttrs(ctx, slog.LevelError, "delivery held up by our own fault", slog.String("what", what),
 		slog.String("message", entries[0].letter.message.ID.String()), slog.Any("error", err))
 	o := mail.Outcome{
 		Action: mail.Deferred, Scope: mail.ScopeSite, Status: mail.Status{Class: 4, Subject: 3},
@@ -168,7 +168,7 @@ func (d *Dispatcher) seal(ctx context.Context, l *letter) ([]byte, error) {
 	if l.sealed {
 		return l.seal, nil
 	}
-	keys, err := d.Senders.Signers(ctx, m.Account, m.SigningDomain)
+	keys, err := d.deps.Senders.Signers(ctx, m.Account, m.SigningDomain)
 	if err != nil {
 		return nil, err
 	}
@@ -211,7 +211,7 @@ func (d *Dispatcher) open(ctx context.Context, l *letter) (io.ReadCloser, error)
 	if l.content != nil {
 		return io.NopCloser(bytes.NewReader(l.content)), nil
 	}
-	content, err := d.Spool.Open(ctx, l.message.Content)
+	content, err := d.deps.Spool.Open(ctx, l.message.Content)
 	if err != nil {
 		return nil, err // not the nil *spool.Reader
 	}

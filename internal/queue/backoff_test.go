@@ -5,6 +5,7 @@ import (
 	"time"
 )
 
+// The waits are those of the table in backoff.go.
 func TestBackoffSchedule(t *testing.T) {
 	t.Parallel()
 	accepted := time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC)
@@ -23,6 +24,7 @@ func TestBackoffSchedule(t *testing.T) {
 	}
 }
 
+// Jitter stays within a tenth, and nothing is due after the lifetime.
 func TestBackoffBounds(t *testing.T) {
 	t.Parallel()
 	accepted := time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC)
@@ -50,6 +52,7 @@ func TestBackoffBounds(t *testing.T) {
 	}
 }
 
+// Whatever the jitter, the last attempt stands at the end of three days.
 func TestBackoffTriesForThreeDays(t *testing.T) {
 	t.Parallel()
 	for _, jitter := range []float64{0, 0.5, 0.999} {

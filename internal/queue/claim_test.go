@@ -29,6 +29,7 @@ func recipientsOf(items []Item) (ids []id.Recipient) {
 	return ids
 }
 
+// Claims go by priority, then by due time, in a backlog and without one.
 func TestClaimOrder(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -54,6 +55,7 @@ func TestClaimOrder(t *testing.T) {
 	})
 }
 
+// A claim takes nothing early and nothing twice, and brings all that was stored.
 func TestClaimTakesWhatIsDue(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -84,6 +86,7 @@ func TestClaimTakesWhatIsDue(t *testing.T) {
 	})
 }
 
+// The items of one message share one value of it.
 func TestClaimSharesTheMessage(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t)

@@ -33,6 +33,7 @@ func (h *house) recipients(f Filter) (ids []id.Recipient) {
 	return ids
 }
 
+// Listings of messages are narrowed by every field of the filter.
 func TestMessages(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t)
@@ -75,6 +76,7 @@ func TestMessages(t *testing.T) {
 	})
 }
 
+// Listings of recipients are narrowed by every field of the filter.
 func TestRecipients(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -112,6 +114,7 @@ func TestRecipients(t *testing.T) {
 	})
 }
 
+// The depth counts each unsettled state and tells how long the first is overdue.
 func TestDepth(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

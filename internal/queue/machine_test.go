@@ -30,6 +30,7 @@ type machine struct {
 	message map[id.Recipient]*Message
 }
 
+// Whatever happens in whatever order: a recipient is in one state, leased once, settled with one event each time, and content is released with the last.
 func TestQueueMachine(t *testing.T) {
 	h := newHouse(t)
 	rapid.Check(t, func(r *rapid.T) {

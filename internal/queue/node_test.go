@@ -30,6 +30,7 @@ func (h *house) plan(explain db.SQL, args ...any) (steps []string) {
 
 func containsIndex(step, index string) bool { return strings.Contains(step, "INDEX "+index) }
 
+// Each start is a new generation, each node a number of its own.
 func TestStartRaisesTheGeneration(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t)
@@ -133,6 +134,7 @@ func TestDeadNode(t *testing.T) {
 	})
 }
 
+// A node that runs keeps its leases, one that stopped loses them.
 func TestRunKeepsLeases(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -158,6 +160,7 @@ func TestRunKeepsLeases(t *testing.T) {
 	})
 }
 
+// What an earlier start held comes back without waiting for a turn.
 func TestRunReclaimsAtOnce(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -174,6 +177,7 @@ func TestRunReclaimsAtOnce(t *testing.T) {
 	})
 }
 
+// A process that is no node can do nothing that takes one.
 func TestRunWantsStart(t *testing.T) {
 	t.Parallel()
 	h := openHouse(t, t.TempDir())
@@ -189,6 +193,7 @@ func TestRunWantsStart(t *testing.T) {
 	}
 }
 
+// A node's report is read back with its sign of life.
 func TestReports(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t)

@@ -14,6 +14,7 @@ import (
 	"mittente/internal/mail"
 )
 
+// New recipients are leased to the node that accepted them, each with its event.
 func TestEnqueueLeasesToThisNode(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t)
@@ -35,6 +36,7 @@ func TestEnqueueLeasesToThisNode(t *testing.T) {
 	}
 }
 
+// With no room in the dispatcher new recipients wait in the database, and it is told.
 func TestEnqueueWithoutRoomIsPending(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t)
@@ -58,6 +60,7 @@ func TestEnqueueWithoutRoomIsPending(t *testing.T) {
 	}
 }
 
+// A process that is no node leases nothing.
 func TestEnqueueBeforeStartIsPending(t *testing.T) {
 	t.Parallel()
 	h := openHouse(t, t.TempDir())
@@ -69,6 +72,7 @@ func TestEnqueueBeforeStartIsPending(t *testing.T) {
 	}
 }
 
+// A message without recipients would never be settled.
 func TestEnqueueWantsARecipient(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t)
@@ -82,6 +86,7 @@ func TestEnqueueWantsARecipient(t *testing.T) {
 	}
 }
 
+// Each action has its state, its event and its effect on the content.
 func TestSettle(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
@@ -127,6 +132,7 @@ func TestSettle(t *testing.T) {
 	}
 }
 
+// The event of an attempt has its number, its outcome and the next due time.
 func TestSettleWritesWhatTheEventNeeds(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t)
@@ -228,6 +234,7 @@ func TestExpiry(t *testing.T) {
 	})
 }
 
+// What is settled, unleased or not understood is left as it is.
 func TestSettleRefuses(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t)
@@ -269,6 +276,7 @@ func TestLostLeaseSpoilsNothing(t *testing.T) {
 	}
 }
 
+// Release changes nothing but the lease, and only one that is held.
 func TestRelease(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t)

@@ -2,6 +2,7 @@ package queue
 
 import "testing"
 
+// The table allows the arrows of the picture and no others.
 func TestMoves(t *testing.T) {
 	t.Parallel()
 	moves := []move{claim, giveBack, deliver, fail, postpone, expire, hold, resume, cancel, suppress}
@@ -34,6 +35,7 @@ func TestMoves(t *testing.T) {
 	}
 }
 
+// Only the states of the picture pass.
 func TestStateValidate(t *testing.T) {
 	t.Parallel()
 	for _, s := range States() {
