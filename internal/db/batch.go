@@ -1,3 +1,4 @@
+//nolint:contextcheck // a caller's context never reaches the driver: see background
 package db
 
 import (
@@ -32,7 +33,7 @@ type call struct {
 	settled bool
 	err     error
 	hooks   []func()
-	panic   *callbackPanic
+	panic   *panicError
 }
 
 type signal bool
@@ -42,14 +43,14 @@ const (
 	lead signal = true  // the call is started, and its caller leads
 )
 
-// callbackPanic carries a panic from the goroutine that led to the one that called.
-type callbackPanic struct {
+// panicError carries a panic from the goroutine that led to the one that called.
+type panicError struct {
 	value any
 	stack []byte
 }
 
 // Error returns the value and the stack of the panic.
-func (p *callbackPanic) Error() string {
+func (p *panicError) Error() string {
 	return fmt.Sprintf("panic in a callback of db.Batch: %v\n\n%s", p.value, p.stack)
 }
 
@@ -185,7 +186,7 @@ func (d *DB) lead(first *call) {
 func (b *batch) solo(c *call) {
 	defer func() {
 		if v := recover(); v != nil {
-			c.panic = &callbackPanic{v, debug.Stack()}
+			c.panic = &panicError{v, debug.Stack()}
 		}
 	}()
 	if c.err = b.db.ready(); c.err == nil {
@@ -313,7 +314,7 @@ func (c *call) attempt(d *DB) (failed bool) {
 			return
 		}
 		if v := recover(); v != nil { // otherwise the goroutine ends, see end
-			c.panic = &callbackPanic{v, debug.Stack()}
+			c.panic = &panicError{v, debug.Stack()}
 			c.err = tx.finish(c.panic)
 			failed = true
 		}

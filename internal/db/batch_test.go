@@ -55,27 +55,26 @@ func putting(name string) func(*Tx) error {
 	return func(tx *Tx) error { return put(tx, name) }
 }
 
-func want(t *testing.T, results []*result, of int, runs, told int, err error) {
+func want(t *testing.T, r *result, runs, told int, err error) {
 	t.Helper()
-	r := results[of]
 	if r.runs != runs || r.told != told || !errors.Is(r.err, err) {
-		t.Errorf("caller %d: %d runs, told %d times, %v; want %d, %d, %v", of, r.runs, r.told, r.err, runs, told, err)
+		t.Errorf("%d runs, told %d times, %v; want %d, %d, %v", r.runs, r.told, r.err, runs, told, err)
 	}
 }
 
 func TestBatchSharesOneCommit(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d, f := open(t)
-		before := f.count("COMMIT")
+		before := f.commits()
 		var callbacks []func(*Tx) error
 		for i := range 20 {
 			callbacks = append(callbacks, putting(fmt.Sprint(i)))
 		}
 		results := together(t, d, callbacks...)
 		for i := range results {
-			want(t, results, i, 1, 1, nil)
+			want(t, results[i], 1, 1, nil)
 		}
-		if n := f.count("COMMIT") - before; n != 1 {
+		if n := f.commits() - before; n != 1 {
 			t.Errorf("%d commits for 21 callers, want 1", n)
 		}
 		if got := len(names(t, d)); got != 21 {
@@ -88,18 +87,18 @@ func TestBatchSharesOneCommit(t *testing.T) {
 func TestFailingCallerCommitsTheOthersOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d, f := open(t)
-		before := f.count("COMMIT")
+		before := f.commits()
 		results := together(t, d,
 			putting("a"),
 			func(tx *Tx) error { return errors.Join(put(tx, "half"), errInjected) },
 			putting("b"), // comes after the failure: not of that batch
 		)
-		want(t, results, 0, 2, 1, nil)
-		want(t, results, 1, 2, 1, nil)
-		want(t, results, 2, 2, 0, errInjected)
-		want(t, results, 3, 1, 1, nil)
+		want(t, results[0], 2, 1, nil)
+		want(t, results[1], 2, 1, nil)
+		want(t, results[2], 2, 0, errInjected)
+		want(t, results[3], 1, 1, nil)
 		wantNames(t, d, "leader", "a", "b")
-		if n := f.count("COMMIT") - before; n != 3 {
+		if n := f.commits() - before; n != 3 {
 			t.Errorf("%d commits, want one each for leader, a and b", n)
 		}
 		if n := value(t, d.metrics.alone); n != 3 {
@@ -112,7 +111,7 @@ func TestFailingCallerCommitsTheOthersOnce(t *testing.T) {
 func TestRefusingCallerDisturbsNobody(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d, f := open(t)
-		before := f.count("COMMIT")
+		before := f.commits()
 		results := together(t, d,
 			putting("a"),
 			func(tx *Tx) error {
@@ -120,11 +119,11 @@ func TestRefusingCallerDisturbsNobody(t *testing.T) {
 				return errors.Join(tx.Row(countNotes).Scan(&n), errInjected)
 			},
 			putting("b"))
-		want(t, results, 1, 1, 1, nil)
-		want(t, results, 2, 1, 0, errInjected)
-		want(t, results, 3, 1, 1, nil)
+		want(t, results[1], 1, 1, nil)
+		want(t, results[2], 1, 0, errInjected)
+		want(t, results[3], 1, 1, nil)
 		wantNames(t, d, "leader", "a", "b")
-		if n := f.count("COMMIT") - before; n != 1 {
+		if n := f.commits() - before; n != 1 {
 			t.Errorf("%d commits, want 1", n)
 		}
 	})
@@ -142,8 +141,8 @@ func TestRefusalIsNotFinalBeforeTheCommit(t *testing.T) {
 			seen = append(seen, n)
 			return errors.Join(err, errInjected)
 		})
-		want(t, results, 0, 2, 1, nil)
-		want(t, results, 1, 2, 0, errInjected)
+		want(t, results[0], 2, 1, nil)
+		want(t, results[1], 2, 0, errInjected)
 		if !slices.Equal(seen, []int{1, 1}) {
 			t.Errorf("saw %v", seen)
 		}
@@ -177,7 +176,7 @@ func TestPanicReachesItsOwnCaller(t *testing.T) {
 		synctest.Wait()
 		close(release)
 		all.Wait()
-		if p, ok := (<-caught).(*callbackPanic); !ok || p.value != errInjected || len(p.stack) == 0 {
+		if p, ok := (<-caught).(*panicError); !ok || !errors.Is(p.value.(error), errInjected) || len(p.stack) == 0 {
 			t.Errorf("caught %v", p)
 		}
 		wantNames(t, d, "leader", "b")
@@ -329,7 +328,7 @@ func TestCommitFails(t *testing.T) {
 				f.failOn("COMMIT", 1, c.injected)
 				results := together(t, d, putting("a"), putting("b"))
 				for i := range results {
-					want(t, results, i, 2, 1, nil)
+					want(t, results[i], 2, 1, nil)
 				}
 				wantNames(t, d, "leader", "a", "b")
 			})
@@ -340,7 +339,7 @@ func TestCommitFails(t *testing.T) {
 				f.failOn("COMMIT", 1000, c.injected)
 				results := together(t, d, putting("a"), putting("b"))
 				for i := range results {
-					want(t, results, i, 2, 0, c.want)
+					want(t, results[i], 2, 0, c.want)
 				}
 				wantNames(t, d)
 				if err := d.Room(); !errors.Is(err, c.want) {
@@ -415,14 +414,14 @@ func TestSwallowedFailure(t *testing.T) {
 				if err := tx.Row(countNotes).Scan(&n); !errors.Is(err, ErrConstraint) {
 					t.Errorf("the next row: %v", err)
 				}
-				if _, err := tx.Rows(selectNotes); !errors.Is(err, ErrConstraint) {
+				if _, err := tx.Rows(selectNotes); !errors.Is(err, ErrConstraint) { //nolint:rowserrcheck,sqlclosecheck // there are none
 					t.Errorf("the next rows: %v", err)
 				}
 				return nil
 			}, putting("b"))
-		want(t, results, 0, 2, 1, nil)
-		want(t, results, 1, 2, 0, ErrConstraint)
-		want(t, results, 2, 1, 1, nil)
+		want(t, results[0], 2, 1, nil)
+		want(t, results[1], 2, 0, ErrConstraint)
+		want(t, results[2], 1, 1, nil)
 		wantNames(t, d, "leader", "b")
 	})
 }
@@ -433,7 +432,7 @@ func TestEngineRollsBackByItself(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d, f := open(t)
 		limit(t, d, 20)
-		before := f.count("COMMIT")
+		before := f.commits()
 		results := together(t, d,
 			func(tx *Tx) error {
 				_, err := tx.Exec(insertNote, "large", make([]byte, 1<<20))
@@ -443,11 +442,11 @@ func TestEngineRollsBackByItself(t *testing.T) {
 				_ = put(tx, "in autocommit")
 				return nil
 			}, putting("b"))
-		want(t, results, 0, 2, 1, nil)
-		want(t, results, 1, 2, 0, ErrFull)
-		want(t, results, 2, 1, 1, nil)
+		want(t, results[0], 2, 1, nil)
+		want(t, results[1], 2, 0, ErrFull)
+		want(t, results[2], 1, 1, nil)
 		wantNames(t, d, "leader", "b")
-		if n := f.count("COMMIT") - before; n != 2 {
+		if n := f.commits() - before; n != 2 {
 			t.Errorf("%d commits, want 2", n)
 		}
 		limit(t, d, 1<<30)
@@ -471,112 +470,4 @@ func limit(t *testing.T, d *DB, pages int) {
 	if err != nil {
 		t.Fatal(err)
 	}
-}
-
-func TestBatchIsBoundedByTime(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		d, f := open(t)
-		before := f.count("COMMIT")
-		var callbacks []func(*Tx) error
-		for i := range 12 { // 24 ms of work
-			callbacks = append(callbacks, func(tx *Tx) error {
-				time.Sleep(2 * time.Millisecond)
-				return put(tx, fmt.Sprint(i))
-			})
-		}
-		results := together(t, d, callbacks...)
-		for i := range results {
-			want(t, results, i, 1, 1, nil)
-		}
-		if n := f.count("COMMIT") - before; n != 4 { // three at a time: the bound is looked at after each
-			t.Errorf("%d commits, want 4", n)
-		}
-	})
-}
-
-func TestBatchIsBoundedByCount(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		d, f := open(t)
-		before := f.count("COMMIT")
-		var callbacks []func(*Tx) error
-		for i := range maxCallers {
-			callbacks = append(callbacks, putting(fmt.Sprint(i)))
-		}
-		together(t, d, callbacks...)
-		if n := f.count("COMMIT") - before; n != 2 {
-			t.Errorf("%d commits for %d callers, want 2", n, maxCallers+1)
-		}
-	})
-}
-
-func TestCloseSeesThroughWhoWaits(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		d, _ := open(t)
-		release := make(chan struct{})
-		var all sync.WaitGroup
-		errs := make([]error, 5)
-		for i := range errs {
-			all.Go(func() {
-				errs[i] = d.Batch(t.Context(), func(tx *Tx) error { <-release; return put(tx, fmt.Sprint(i)) })
-			})
-		}
-		synctest.Wait()
-		all.Go(func() {
-			if err := d.Close(); err != nil {
-				t.Error(err)
-			}
-		})
-		synctest.Wait()
-		if err := d.Batch(t.Context(), putting("late")); !errors.Is(err, ErrUnavailable) {
-			t.Errorf("a late one: %v", err)
-		}
-		close(release)
-		all.Wait()
-		if err := errors.Join(errs...); err != nil {
-			t.Error(err)
-		}
-	})
-}
-
-// Under load, with callers that fail in every way, the rows that are there are
-// exactly those whose callers were told so, and each was told once.
-func TestToldIsCommitted(t *testing.T) {
-	d, f := open(t)
-	var n int
-	f.set(func(query string) error {
-		if n++; query == "COMMIT" && n%17 == 0 || query == string(insertNote) && n%41 == 0 {
-			return coded(778)
-		}
-		return nil
-	})
-	var mu sync.Mutex
-	var told []string
-	var all sync.WaitGroup
-	for caller := range 16 {
-		all.Go(func() {
-			for i := range 30 {
-				name := fmt.Sprintf("%02d-%02d", caller, i)
-				err := d.Batch(t.Context(), func(tx *Tx) error {
-					if i%7 == 1 {
-						return errInjected
-					}
-					if err := put(tx, name); err != nil || i%5 == 1 {
-						return errors.Join(err, errInjected)
-					}
-					tx.OnCommit(func() {
-						mu.Lock()
-						defer mu.Unlock()
-						told = append(told, name)
-					})
-					return nil
-				})
-				if err != nil && !errors.Is(err, errInjected) && !errors.Is(err, ErrFull) {
-					t.Error(err)
-				}
-			}
-		})
-	}
-	all.Wait()
-	f.set(nil)
-	wantNames(t, d, told...)
 }

@@ -20,7 +20,7 @@ func BenchmarkBatch(b *testing.B) {
 	for _, callers := range []int{1, 8, 32, 100} {
 		b.Run(fmt.Sprintf("callers=%d", callers), func(b *testing.B) {
 			d, f := open(b)
-			begun := f.count("COMMIT")
+			begun := f.commits()
 			jobs := make(chan int)
 			var all sync.WaitGroup
 			var failed atomic.Int64
@@ -50,7 +50,7 @@ func BenchmarkBatch(b *testing.B) {
 				b.Fatalf("%d failed", failed.Load())
 			}
 			b.ReportMetric(float64(n)/time.Since(start).Seconds(), "inserts/s")
-			b.ReportMetric(float64(n)/float64(max(1, f.count("COMMIT")-begun)), "callers/commit")
+			b.ReportMetric(float64(n)/float64(max(1, f.commits()-begun)), "callers/commit")
 		})
 	}
 }

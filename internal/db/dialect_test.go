@@ -79,7 +79,7 @@ func TestStatementsOnBothEngines(t *testing.T) {
 				t.Errorf("%s: %v\n%s", s.where, err, s.text)
 				continue
 			}
-			stmt.Close()
+			stmt.Close() //nolint:sqlclosecheck // there are many
 		}
 	})
 	t.Logf("%d statements", len(statements))
@@ -196,7 +196,7 @@ func postgres(t *testing.T) *sql.DB {
 		t.Skipf("PostgreSQL 15 is not installed: its half of this test is left out (%v)", err)
 	}
 	// Its socket's path must be short, and its user must reach it.
-	dir, err := os.MkdirTemp("", "mittente-pg")
+	dir, err := os.MkdirTemp("", "mittente-pg") //nolint:usetesting // see above
 	if err != nil {
 		t.Fatal(err)
 	}

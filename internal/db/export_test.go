@@ -1,3 +1,4 @@
+//nolint:contextcheck // a caller's context never reaches the driver: see background
 package db
 
 import (
@@ -15,7 +16,7 @@ func MigratePostgres(ctx context.Context, pool *sql.DB, s Schema) error {
 // Prepare has the writer prepare q.
 func Prepare(ctx context.Context, d *DB, q SQL) error {
 	return d.alone(ctx, func(s *session) error {
-		_, err := s.prepared(q)
+		_, err := s.prepared(q) //nolint:sqlclosecheck // kept as long as its connection
 		return err
 	})
 }

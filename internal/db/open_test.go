@@ -1,7 +1,6 @@
 package db
 
 import (
-	"context"
 	"database/sql"
 	"errors"
 	"io/fs"
@@ -33,24 +32,24 @@ func testSchema() Schema {
 }
 
 // open opens a database for one test, with the fault layer under it.
-func open(t testing.TB, change ...func(*Config)) (*DB, *faults) {
-	t.Helper()
+func open(tb testing.TB, change ...func(*Config)) (*DB, *faults) {
+	tb.Helper()
 	f := &faults{}
-	cfg := Config{DataDir: t.TempDir(), ReserveBytes: 1, Wrap: f.wrap}
+	cfg := Config{DataDir: tb.TempDir(), ReserveBytes: 1, Wrap: f.wrap}
 	for _, c := range change {
 		c(&cfg)
 	}
-	d, err := Open(t.Context(), cfg, nil)
+	d, err := Open(tb.Context(), cfg, nil)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
-	t.Cleanup(func() {
+	tb.Cleanup(func() {
 		if err := d.Close(); err != nil {
-			t.Errorf("close: %v", err)
+			tb.Errorf("close: %v", err)
 		}
 	})
-	if err := d.Migrate(t.Context(), testSchema()); err != nil {
-		t.Fatal(err)
+	if err := d.Migrate(tb.Context(), testSchema()); err != nil {
+		tb.Fatal(err)
 	}
 	return d, f
 }
@@ -61,10 +60,10 @@ func put(tx *Tx, name string) error {
 }
 
 // names returns what is in the database, in order.
-func names(t testing.TB, d *DB) []string {
-	t.Helper()
+func names(tb testing.TB, d *DB) []string {
+	tb.Helper()
 	var found []string
-	err := d.View(t.Context(), func(tx *Tx) error {
+	err := d.View(tb.Context(), func(tx *Tx) error {
 		rows, err := tx.Rows(selectNotes)
 		if err != nil {
 			return err
@@ -80,16 +79,16 @@ func names(t testing.TB, d *DB) []string {
 		return rows.Err()
 	})
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return found
 }
 
-func wantNames(t testing.TB, d *DB, want ...string) {
-	t.Helper()
+func wantNames(tb testing.TB, d *DB, want ...string) {
+	tb.Helper()
 	slices.Sort(want)
-	if got := names(t, d); !slices.Equal(got, want) {
-		t.Errorf("the database holds %q, want %q", got, want)
+	if got := names(tb, d); !slices.Equal(got, want) {
+		tb.Errorf("the database holds %q, want %q", got, want)
 	}
 }
 
@@ -258,19 +257,12 @@ func TestTimes(t *testing.T) {
 	}
 }
 
-func TestMain(m *testing.M) {
-	if role := os.Getenv("MITTENTE_DB_TEST_ROLE"); role != "" {
-		os.Exit(act(context.Background(), role))
-	}
-	os.Exit(m.Run())
-}
-
 // value returns what a counter or gauge stands at.
-func value(t testing.TB, m prometheus.Metric) float64 {
-	t.Helper()
+func value(tb testing.TB, m prometheus.Metric) float64 {
+	tb.Helper()
 	var out dto.Metric
 	if err := m.Write(&out); err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return out.GetCounter().GetValue() + out.GetGauge().GetValue()
 }

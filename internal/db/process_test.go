@@ -3,6 +3,7 @@ package db
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -10,39 +11,47 @@ import (
 	"testing"
 )
 
-// act is what the test binary does when a test runs it as another process.
-func act(ctx context.Context, role string) int {
-	d, err := Open(ctx, Config{DataDir: os.Getenv("MITTENTE_DB_TEST_DIR")}, nil)
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
+// TestActAsAnotherProcess is what the test binary does when a test runs it as
+// another process; otherwise there is nothing to it.
+func TestActAsAnotherProcess(t *testing.T) {
+	role := os.Getenv("MITTENTE_DB_TEST_ROLE")
+	if role == "" {
+		return
 	}
-	defer d.Close()
+	d, err := Open(t.Context(), Config{DataDir: os.Getenv("MITTENTE_DB_TEST_DIR")}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(act(t.Context(), d, role), d.Close()); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func act(ctx context.Context, d *DB, role string) error {
+	say := func(line string) { fmt.Fprintln(os.Stdout, line) }
 	switch role {
 	case "hold": // the write lock, until standard input ends
-		err = d.Batch(ctx, func(tx *Tx) error {
-			fmt.Println("held")
+		return d.Batch(ctx, func(*Tx) error {
+			say("held")
 			_, err := io.Copy(io.Discard, os.Stdin)
 			return err
 		})
 	case "migrate":
-		fmt.Println("ready")
-		if _, err = io.Copy(io.Discard, os.Stdin); err == nil {
-			err = d.Migrate(ctx, testSchema())
+		say("ready")
+		if _, err := io.Copy(io.Discard, os.Stdin); err != nil {
+			return err
 		}
+		return d.Migrate(ctx, testSchema())
 	case "write": // notes until killed, and say which are durable
-		for i := 0; err == nil; i++ {
+		for i := 0; ; i++ {
 			name := fmt.Sprintf("note %06d", i)
-			if err = d.Batch(ctx, func(tx *Tx) error { return put(tx, name) }); err == nil {
-				fmt.Println(name)
+			if err := d.Batch(ctx, putting(name)); err != nil {
+				return err
 			}
+			say(name)
 		}
 	}
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
-	}
-	return 0
+	return errors.New("no such role")
 }
 
 // process is the test binary in a role.
@@ -54,28 +63,28 @@ type process struct {
 }
 
 // start runs another process on the database and waits for its first line.
-func start(t testing.TB, role, dir string) *process {
-	t.Helper()
+func start(tb testing.TB, role, dir string) *process {
+	tb.Helper()
 	exe, err := os.Executable()
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
-	p := &process{cmd: exec.CommandContext(t.Context(), exe), test: t}
+	p := &process{cmd: exec.CommandContext(tb.Context(), exe, "-test.run=^TestActAsAnotherProcess$"), test: tb}
 	p.cmd.Env = append(os.Environ(), "MITTENTE_DB_TEST_ROLE="+role, "MITTENTE_DB_TEST_DIR="+dir)
 	p.cmd.Stderr = os.Stderr
 	if p.in, err = p.cmd.StdinPipe(); err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	out, err := p.cmd.StdoutPipe()
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	p.out = bufio.NewScanner(out)
 	if err := p.cmd.Start(); err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	if !p.out.Scan() {
-		t.Fatalf("%s: said nothing", role)
+		tb.Fatalf("%s: said nothing", role)
 	}
 	return p
 }

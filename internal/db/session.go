@@ -1,3 +1,4 @@
+//nolint:contextcheck // a caller's context never reaches the driver: see background
 package db
 
 import (
@@ -34,7 +35,7 @@ func openSession(ctx context.Context, pool *sql.DB, begin string) (*session, err
 		to   **sql.Stmt
 		text string
 	}{{&s.begin, begin}, {&s.commit, "COMMIT"}, {&s.rollback, "ROLLBACK"}, {&s.version, "PRAGMA data_version"}} {
-		if *p.to, err = conn.PrepareContext(background(), p.text); err != nil {
+		if *p.to, err = conn.PrepareContext(background(), p.text); err != nil { //nolint:sqlclosecheck // see close
 			return nil, errors.Join(classifyControl(err), s.close())
 		}
 	}

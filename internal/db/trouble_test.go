@@ -218,7 +218,7 @@ func TestClassify(t *testing.T) {
 		if again := classify(got); again.Error() != got.Error() {
 			t.Errorf("classified twice: %v", again)
 		}
-		if isEngine(got) != (c.want != ErrConstraint) {
+		if isEngine(got) == errors.Is(c.want, ErrConstraint) {
 			t.Errorf("%v: of the engine: %v", got, isEngine(got))
 		}
 	}

@@ -57,7 +57,7 @@ type Tx struct {
 
 // Exec runs a statement and returns how many rows it changed.
 func (t *Tx) Exec(q SQL, args ...any) (int64, error) {
-	stmt, err := t.statement(q)
+	stmt, err := t.statement(q) //nolint:sqlclosecheck // kept as long as its connection
 	if err != nil {
 		return 0, err
 	}
@@ -75,7 +75,7 @@ func (t *Tx) Exec(q SQL, args ...any) (int64, error) {
 // Row runs a statement that returns at most one row; Scan returns
 // sql.ErrNoRows when there is none.
 func (t *Tx) Row(q SQL, args ...any) *sql.Row {
-	stmt, err := t.statement(q)
+	stmt, err := t.statement(q) //nolint:sqlclosecheck // kept as long as its connection
 	if err != nil {
 		return t.session.begin.QueryRowContext(background(), failure{err})
 	}
@@ -91,7 +91,7 @@ func (t *Tx) Row(q SQL, args ...any) *sql.Row {
 // Rows runs a statement that returns rows. The caller closes them; what is
 // still open when the callback returns is closed then.
 func (t *Tx) Rows(q SQL, args ...any) (*sql.Rows, error) {
-	stmt, err := t.statement(q)
+	stmt, err := t.statement(q) //nolint:sqlclosecheck // kept as long as its connection
 	if err != nil {
 		return nil, err
 	}

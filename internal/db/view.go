@@ -1,3 +1,4 @@
+//nolint:contextcheck // a caller's context never reaches the driver: see background
 package db
 
 import (

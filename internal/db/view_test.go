@@ -75,7 +75,7 @@ func TestForgottenRowsAreClosed(t *testing.T) {
 		t.Fatal(err)
 	}
 	forget := func(tx *Tx) error {
-		rows, err := tx.Rows(selectNotes)
+		rows, err := tx.Rows(selectNotes) //nolint:sqlclosecheck // forgetting it is the point
 		if err != nil {
 			return err
 		}
@@ -107,7 +107,7 @@ func TestTxIsOverAfterItsCallback(t *testing.T) {
 		if _, err := kept.Exec(insertNote, "late", nil); !errors.Is(err, errOver) {
 			t.Errorf("%s: %v", name, err)
 		}
-		if _, err := kept.Rows(selectNotes); !errors.Is(err, errOver) {
+		if _, err := kept.Rows(selectNotes); !errors.Is(err, errOver) { //nolint:rowserrcheck,sqlclosecheck // there are none
 			t.Errorf("%s: %v", name, err)
 		}
 		var n int

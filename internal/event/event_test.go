@@ -64,7 +64,9 @@ func TestEventsComeBackAsTheyWere(t *testing.T) {
 			Diagnostic: "try \"later\" ünd\u2028<so>", RemoteMTA: "mx.example.org", TLS: "TLS1.3",
 		}}},
 		{Kind: Delivered, Detail: Detail{Attempt: 2, Outcome: &mail.Outcome{Action: mail.Delivered, Code: 250}}},
-		{Kind: Failed}, {Kind: Expired}, {Kind: Cancelled, Detail: Detail{Note: "by hand"}},
+		{Kind: Failed},
+		{Kind: Expired},
+		{Kind: Cancelled, Detail: Detail{Note: "by hand"}},
 	}
 	for i := range events {
 		events[i].ID, events[i].Account, events[i].Message = id.New[id.Event](), account, message

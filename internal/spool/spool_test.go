@@ -112,23 +112,7 @@ func TestContentComesBack(t *testing.T) {
 	}
 	for i, size := range sizes {
 		content := random(size)
-		w := s.Create(id.New[id.Account]())
-		n, err := io.Copy(struct{ io.Writer }{w}, iotest.OneByteReader(bytes.NewReader(content[:min(size, 5)])))
-		if err != nil || int(n) != min(size, 5) {
-			t.Fatal(n, err)
-		}
-		for rest := content[min(size, 5):]; len(rest) > 0; {
-			n, err := w.Write(rest[:min(len(rest), 100_000)])
-			if err != nil {
-				t.Fatal(err)
-			}
-			rest = rest[n:]
-		}
-		if err := d.Batch(t.Context(), w.Put); err != nil {
-			t.Fatal(err)
-		}
-		c := w.Content()
-		w.Discard(t.Context())
+		c := acceptInPieces(t, s, content)
 		if c.Size != int64(size) || (size <= ChunkSize) != (c.Bytes != nil) && size > 0 {
 			t.Errorf("%d bytes: content of %d, %d in memory", size, c.Size, len(c.Bytes))
 		}
@@ -149,6 +133,28 @@ func TestContentComesBack(t *testing.T) {
 		chunks += (size + ChunkSize - 1) / ChunkSize
 		wantRows(t, d, i+1, chunks, 0)
 	}
+}
+
+// acceptInPieces is accept for a client that sends a few single bytes, and then much at once.
+func acceptInPieces(tb testing.TB, s *Spool, content []byte) Content {
+	tb.Helper()
+	w := s.Create(id.New[id.Account]())
+	defer w.Discard(tb.Context())
+	few := min(len(content), 5)
+	if n, err := io.Copy(w, iotest.OneByteReader(bytes.NewReader(content[:few]))); err != nil || int(n) != few {
+		tb.Fatal(n, err)
+	}
+	for rest := content[few:]; len(rest) > 0; {
+		n, err := w.Write(rest[:min(len(rest), 100_000)])
+		if err != nil {
+			tb.Fatal(err)
+		}
+		rest = rest[n:]
+	}
+	if err := s.db.Batch(tb.Context(), w.Put); err != nil {
+		tb.Fatal(err)
+	}
+	return w.Content()
 }
 
 // Bytes that stay in memory are those of the content, whatever the buffers serve for next.
