@@ -97,6 +97,14 @@ func helpWithExitCodes(options kong.HelpOptions, ctx *kong.Context) error {
 	return err
 }
 
+// again is the program as it was called, for commands to be pasted.
+func (a *app) again() string {
+	if a.config == "" || a.config == "-" {
+		return "mittente"
+	}
+	return "mittente -c " + a.config
+}
+
 // report says what went wrong, if anything did, and returns the exit code for it.
 func (a *app) report(err error) int {
 	code := exitCode(err)

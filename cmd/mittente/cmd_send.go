@@ -100,7 +100,7 @@ func (c sendCmd) send(ctx context.Context, a *app, h *house, address string, l l
 	if v.Accepted {
 		v.Message = messageOf(reply)
 	}
-	if failed := emitOne(a, v, func(w io.Writer) { v.print(w, err) }); failed != nil {
+	if failed := emitOne(a, v, func(w io.Writer) { v.print(w, a, err) }); failed != nil {
 		return failed
 	}
 	if err != nil {
@@ -109,7 +109,7 @@ func (c sendCmd) send(ctx context.Context, a *app, h *house, address string, l l
 	return nil
 }
 
-func (v sendView) print(w io.Writer, err error) {
+func (v sendView) print(w io.Writer, a *app, err error) {
 	for _, line := range v.Transcript {
 		fmt.Fprintln(w, oneLine(line, 2000))
 	}
@@ -117,7 +117,7 @@ func (v sendView) print(w io.Writer, err error) {
 		fmt.Fprintf(w, "\nNot accepted: %v\n", err)
 		return
 	}
-	fmt.Fprintf(w, "\nAccepted as %s. What becomes of it: mittente message show %s\n", v.Message, v.Message)
+	fmt.Fprintf(w, "\nAccepted as %s. What becomes of it: %s message show %s\n", v.Message, a.again(), v.Message)
 }
 
 // oneTime makes a password for one message of a user, and says so in the audit log.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"slices"
 	"strings"
 
@@ -82,7 +83,7 @@ func exitCode(err error) int {
 		return exitNotFound
 	case isAny(err, errConflict, account.ErrConflict, queue.ErrMove):
 		return exitConflict
-	case isAny(err, errUnavailable, db.ErrUnavailable, db.ErrFull, db.ErrNewer, sender.ErrOtherSecret):
+	case isAny(err, errUnavailable, db.ErrUnavailable, db.ErrFull, db.ErrNewer, sender.ErrOtherSecret, fs.ErrPermission):
 		return exitUnavailable
 	case errors.Is(err, context.Canceled):
 		return exitInterrupted

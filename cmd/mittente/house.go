@@ -55,7 +55,11 @@ func (a *app) open(ctx context.Context, u use) (*house, error) {
 	if _, err := os.Stat(file); errors.Is(err, fs.ErrNotExist) && u == reads {
 		return nil, fmt.Errorf("%w: there is no database %s yet (mittente serve makes it; is this the right configuration?)", errNotFound, file)
 	}
-	return openHouse(ctx, l, houseDeps{})
+	h, err := openHouse(ctx, l, houseDeps{})
+	if errors.Is(err, fs.ErrPermission) {
+		err = fmt.Errorf("%w (run it as root, or as the owner of %s)", err, l.DataDir)
+	}
+	return h, err
 }
 
 // with opens the house, lets do work in it, and closes it.
@@ -126,7 +130,7 @@ func (l *loaded) contentMax() int64 {
 	if err := unix.Statfs(l.DataDir, &st); err != nil {
 		return 0
 	}
-	return int64(st.Blocks) * st.Bsize / 10 //nolint:gosec // no disk has 2^63 blocks
+	return int64(st.Blocks) * int64(st.Bsize) / 10 //nolint:gosec,unconvert // no disk has 2^63 bytes; other systems have other types
 }
 
 // secret returns the key that seals what is secret in the database. It is made

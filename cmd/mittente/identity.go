@@ -5,9 +5,6 @@ import (
 	"io/fs"
 	"os"
 	"syscall"
-	"unsafe"
-
-	"golang.org/x/sys/unix"
 )
 
 // owner returns who a file belongs to; ok is false when it can't be told.
@@ -51,29 +48,13 @@ func becomeOwner(dir string) error {
 }
 
 // becomeServer is becomeOwner for a server: it keeps the right to bind ports below
-// 1024. Where the kernel does not let it, those ports are skipped and shown.
+// 1024 where the system can grant it; else those ports are skipped and shown.
 func becomeServer(dir string) error {
 	uid, _, ok := owner(dir)
 	if os.Geteuid() != 0 || !ok || uid == 0 {
 		return nil
 	}
-	// Every thread has capabilities of its own; they would go with the identity.
-	_, _, kept := syscall.AllThreadsSyscall(unix.SYS_PRCTL, unix.PR_SET_KEEPCAPS, 1, 0)
-	if err := becomeOwner(dir); err != nil {
-		return err
-	}
-	if kept != 0 {
-		return nil //nolint:nilerr // a cgo build can't; see above
-	}
-	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
-	var data [2]unix.CapUserData
-	data[0].Effective, data[0].Permitted = 1<<unix.CAP_NET_BIND_SERVICE, 1<<unix.CAP_NET_BIND_SERVICE
-	//nolint:gosec // x/sys can do it for one thread only
-	_, _, errno := syscall.AllThreadsSyscall(unix.SYS_CAPSET, uintptr(unsafe.Pointer(&header)), uintptr(unsafe.Pointer(&data[0])), 0)
-	if errno != 0 {
-		return fmt.Errorf("keep the right to bind low ports: %w", errno)
-	}
-	return nil
+	return keepLowPorts(func() error { return becomeOwner(dir) })
 }
 
 // makeDataDir makes the data folder, for its owner alone.
