@@ -321,7 +321,7 @@ func (c *call) attempt(d *DB) (failed bool) {
 	}()
 	err := c.do(tx)
 	returned = true
-	c.err = d.note(tx.finish(err))
+	c.err = d.troubled(tx.finish(err))
 	c.hooks = tx.hooks
 	return c.err != nil && (tx.wrote || tx.failed != nil || d.writer.gaveUp())
 }

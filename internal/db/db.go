@@ -9,6 +9,7 @@ import (
 	"database/sql/driver"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -137,7 +138,24 @@ func create(path string) error {
 	if err != nil {
 		return fmt.Errorf("data_dir: %w", err)
 	}
-	return f.Close()
+	if err := f.Close(); err != nil {
+		return fmt.Errorf("data_dir: %w", err)
+	}
+	// The names must last as long as what is synced under them.
+	return errors.Join(syncFolder(filepath.Dir(path)), syncFolder(filepath.Dir(filepath.Dir(path))))
+}
+
+// syncFolder writes the names in a folder to the disk. A folder that may not be
+// read was not made by this process.
+func syncFolder(path string) error {
+	f, err := os.Open(path) //nolint:gosec // the path is the operator's
+	if errors.Is(err, fs.ErrPermission) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("data_dir: %w", err)
+	}
+	return errors.Join(f.Sync(), f.Close())
 }
 
 // openWriter opens the writing connection and notes where the database stands.

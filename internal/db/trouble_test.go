@@ -89,12 +89,7 @@ func TestKilledProcessLosesNothing(t *testing.T) {
 // The disk is full: clear errors, nothing told is lost, and it goes on by itself
 // when there is space again.
 func TestFullDisk(t *testing.T) {
-	dir := smallDisk(t, 4<<20)
-	d, _ := open(t, func(c *Config) { c.DataDir = filepath.Join(dir, "data") })
-	ballast := filepath.Join(dir, "ballast")
-	if err := os.WriteFile(ballast, make([]byte, 2<<20), 0o600); err != nil {
-		t.Fatal(err)
-	}
+	d, makeRoom := onSmallDisk(t)
 	var told []string
 	var full error
 	for i := 0; full == nil && i < 2000; i++ {
@@ -114,9 +109,7 @@ func TestFullDisk(t *testing.T) {
 		t.Errorf("Room: %v", err)
 	}
 	wantNames(t, d, told...)
-	if err := os.Remove(ballast); err != nil {
-		t.Fatal(err)
-	}
+	makeRoom()
 	for _, name := range []string{"after 1", "after 2"} {
 		if err := d.Batch(t.Context(), putting(name)); err != nil {
 			t.Errorf("no recovery: %v", err)
@@ -129,16 +122,18 @@ func TestFullDisk(t *testing.T) {
 	}
 }
 
-// smallDisk returns a folder on a disk of its own, in memory.
-func smallDisk(t *testing.T, size int) string {
+// onSmallDisk opens a database with two MiB of space, and returns what makes
+// more: on a disk of its own, in memory, or by a bound of the engine where the
+// test may not mount one.
+func onSmallDisk(t *testing.T) (d *DB, makeRoom func()) {
 	t.Helper()
 	dir := t.TempDir()
 	if os.Geteuid() != 0 {
-		// A limit on the size of files is the nearest thing without being root;
-		// the test process would have it for good, so another one is used.
-		t.Fatal("this test mounts a tmpfs: run it as root")
+		d, _ = open(t)
+		limit(t, d, 512)
+		return d, func() { limit(t, d, 1<<20) }
 	}
-	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, fmt.Sprintf("size=%d", size)); err != nil {
+	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "size=4m"); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
@@ -146,7 +141,16 @@ func smallDisk(t *testing.T, size int) string {
 			t.Error(err)
 		}
 	})
-	return dir
+	ballast := filepath.Join(dir, "ballast")
+	if err := os.WriteFile(ballast, make([]byte, 2<<20), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	d, _ = open(t, func(c *Config) { c.DataDir = filepath.Join(dir, "data") })
+	return d, func() {
+		if err := os.Remove(ballast); err != nil {
+			t.Fatal(err)
+		}
+	}
 }
 
 func TestRoom(t *testing.T) {

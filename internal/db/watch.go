@@ -77,10 +77,15 @@ func (d *DB) tend(ctx context.Context) error {
 }
 
 // cutLog empties a write-ahead log that has outgrown its bound because there
-// was always some reader that held it. It keeps readers back for a moment; a
+// was always some reader that held it, and, while space is short, every one that
+// is worth it: what vacuum gives back is free only then. It keeps readers back for a moment; a
 // View that lasts longer than that puts it off to the next time.
 func (d *DB) cutLog(ctx context.Context) error {
-	if fileSize(d.path+"-wal") <= d.keep {
+	bound := d.keep
+	if d.low() {
+		bound /= 16
+	}
+	if fileSize(d.path+"-wal") <= bound {
 		return nil
 	}
 	// Most of it can be copied beside the writer.
@@ -145,6 +150,11 @@ func (d *DB) worthVacuum(free, all int64) bool {
 	if free == 0 {
 		return false
 	}
-	bytes, err := d.room.get(d.cfg.DataDir)
-	return free*pageSize > d.keep && free > all/4 || err == nil && bytes < d.cfg.ReserveBytes
+	return free*pageSize > d.keep && free > all/4 || d.low()
+}
+
+// low reports whether less than the reserve is free.
+func (d *DB) low() bool {
+	free, err := d.room.get(d.cfg.DataDir)
+	return err == nil && free < d.cfg.ReserveBytes
 }

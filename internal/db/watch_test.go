@@ -177,6 +177,9 @@ func TestUnusedSpaceGoesBack(t *testing.T) {
 	if left := unused() * 4096; left > d.keep {
 		t.Errorf("%d bytes are left", left)
 	}
+	if size := fileSize(d.path) + fileSize(d.path+"-wal"); size > 12<<20 {
+		t.Errorf("the files have %d bytes still", size)
+	}
 	if err := d.Batch(t.Context(), putting("after")); err != nil {
 		t.Error(err)
 	}
