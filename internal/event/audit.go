@@ -35,20 +35,13 @@ func Record(tx *db.Tx, a Audit) error {
 
 // Audits returns the latest deeds, newest first, at most limit.
 func Audits(tx *db.Tx, limit int) ([]Audit, error) {
-	rows, err := tx.Rows(selectAudits, limit)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	var audits []Audit
-	for rows.Next() {
-		var a Audit
-		var at int64
-		if err := rows.Scan(&a.Account, &at, &a.Actor, &a.Action, &a.Object, &a.Reason); err != nil {
-			return nil, err
-		}
-		a.At = db.Time(at)
-		audits = append(audits, a)
-	}
-	return audits, rows.Err()
+	return db.Collect(tx, scanAudit, selectAudits, limit)
+}
+
+func scanAudit(row db.Scanner) (Audit, error) {
+	var a Audit
+	var at int64
+	err := row.Scan(&a.Account, &at, &a.Actor, &a.Action, &a.Object, &a.Reason)
+	a.At = db.Time(at)
+	return a, err
 }

@@ -114,34 +114,16 @@ func Get(tx *db.Tx, which id.Event) (Event, error) {
 }
 
 // OfMessage returns what happened to a message and its recipients, oldest first.
-func OfMessage(tx *db.Tx, m id.Message) ([]Event, error) { return list(tx, selectOfMessage, m) }
+func OfMessage(tx *db.Tx, m id.Message) ([]Event, error) {
+	return db.Collect(tx, scan, selectOfMessage, m)
+}
 
 // Refusals returns the latest refusals of an account, newest first, at most limit.
 func Refusals(tx *db.Tx, account id.Account, limit int) ([]Event, error) {
-	return list(tx, selectRefused, account, limit)
+	return db.Collect(tx, scan, selectRefused, account, limit)
 }
 
-func list(tx *db.Tx, q db.SQL, args ...any) ([]Event, error) {
-	rows, err := tx.Rows(q, args...)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	var events []Event
-	for rows.Next() {
-		e, err := scan(rows)
-		if err != nil {
-			return nil, err
-		}
-		events = append(events, e)
-	}
-	return events, rows.Err()
-}
-
-// scanner is *sql.Row or *sql.Rows.
-type scanner interface{ Scan(dest ...any) error }
-
-func scan(row scanner) (Event, error) {
+func scan(row db.Scanner) (Event, error) {
 	var e Event
 	var at int64
 	var detail string

@@ -105,8 +105,7 @@ func (q *Queue) Claim(ctx context.Context, n int, now time.Time) ([]Item, error)
 // find looks for up to n candidates. While all that is due fits in, the index
 // by due time is enough; a backlog is shared out by account and priority.
 func (q *Queue) find(tx *db.Tx, n int, now time.Time) ([]candidate, error) {
-	rows, err := tx.Rows(selectDue, db.Micros(now), int64(n+1))
-	found, err := all(rows, err, scanCandidate)
+	found, err := db.Collect(tx, scanCandidate, selectDue, db.Micros(now), int64(n+1))
 	if err != nil {
 		return nil, err
 	}
@@ -137,8 +136,7 @@ func (q *Queue) share(tx *db.Tx, n int, now time.Time) ([]candidate, error) {
 			room = min(1, n-len(found))
 		}
 		for p := mail.PriorityHighest; p <= mail.PriorityLowest && room > 0; p++ {
-			rows, err := tx.Rows(selectDueOf, account, int64(p), db.Micros(now), int64(room))
-			some, err := all(rows, err, scanCandidate)
+			some, err := db.Collect(tx, scanCandidate, selectDueOf, account, int64(p), db.Micros(now), int64(room))
 			if err != nil {
 				return nil, err
 			}
@@ -160,13 +158,11 @@ func (q *Queue) accounts(tx *db.Tx) ([][]byte, error) {
 	if last := q.turn.Load(); last != nil {
 		after = *last
 	}
-	rows, err := tx.Rows(selectAccounts, after, int64(claimAccounts))
-	list, err := all(rows, err, scanBytes)
+	list, err := db.Collect(tx, scanBytes, selectAccounts, after, int64(claimAccounts))
 	if err != nil || len(list) == claimAccounts || len(after) == 0 {
 		return list, err
 	}
-	rows, err = tx.Rows(selectAccounts, []byte{}, int64(claimAccounts-len(list)))
-	first, err := all(rows, err, scanBytes)
+	first, err := db.Collect(tx, scanBytes, selectAccounts, []byte{}, int64(claimAccounts-len(list)))
 	if err != nil {
 		return nil, err
 	}
@@ -254,13 +250,13 @@ func (q *Queue) NextDue(ctx context.Context) (due time.Time, ok bool, err error)
 	return db.Time(at), true, nil
 }
 
-func scanCandidate(row scanner) (candidate, error) {
+func scanCandidate(row db.Scanner) (candidate, error) {
 	var p int64
 	r, err := scanRecipient(row, &p)
 	return candidate{Recipient: r, priority: mail.Priority(p)}, err
 }
 
-func scanBytes(row scanner) ([]byte, error) {
+func scanBytes(row db.Scanner) ([]byte, error) {
 	var b []byte
 	err := row.Scan(&b)
 	return b, err

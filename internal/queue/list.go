@@ -122,8 +122,7 @@ func (q *Queue) Messages(tx *db.Tx, f Filter) ([]Stored, error) {
 	if !f.Before.IsZero() {
 		before = f.Before[:]
 	}
-	rows, err := tx.Rows(selectMessages, before, f.Account, f.User, f.limit())
-	list, err := all(rows, err, scanMessage)
+	list, err := db.Collect(tx, scanMessage, selectMessages, before, f.Account, f.User, f.limit())
 	if err != nil {
 		return nil, fmt.Errorf("messages: %w", err)
 	}
@@ -141,18 +140,15 @@ func (q *Queue) Message(tx *db.Tx, m id.Message) (Stored, error) {
 
 // Recipients lists recipients: those of one message in their order; else those
 // in a settled state, the newest first; else those that wait, the first due first.
-func (q *Queue) Recipients(tx *db.Tx, f Filter) ([]Recipient, error) {
-	var rows *sql.Rows
-	var err error
+func (*Queue) Recipients(tx *db.Tx, f Filter) ([]Recipient, error) {
+	q, args := selectWaiting, []any{f.Account, string(f.State), string(f.Domain), f.limit()}
 	switch {
 	case !f.Message.IsZero():
-		rows, err = tx.Rows(selectRecipientsOf, f.Message, f.Account, string(f.State), string(f.Domain), f.limit())
+		q, args = selectRecipientsOf, append([]any{f.Message}, args...)
 	case f.State.Settled():
-		rows, err = tx.Rows(selectSettled, f.Account, string(f.State), string(f.Domain), f.limit())
-	default:
-		rows, err = tx.Rows(selectWaiting, f.Account, string(f.State), string(f.Domain), f.limit())
+		q = selectSettled
 	}
-	list, err := all(rows, err, func(row scanner) (Recipient, error) { return scanRecipient(row) })
+	list, err := db.Collect(tx, func(row db.Scanner) (Recipient, error) { return scanRecipient(row) }, q, args...)
 	if err != nil {
 		return nil, fmt.Errorf("recipients: %w", err)
 	}

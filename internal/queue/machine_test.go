@@ -203,9 +203,8 @@ func (m *machine) wait(r *rapid.T) {
 func (m *machine) check(r *rapid.T) {
 	var stored []Recipient
 	messages := make(map[id.Message]Stored)
-	m.ok(r, m.db.View(context.Background(), func(tx *db.Tx) error {
-		rows, err := tx.Rows(allRecipients)
-		stored, err = all(rows, err, func(row scanner) (Recipient, error) { return scanRecipient(row) })
+	m.ok(r, m.db.View(context.Background(), func(tx *db.Tx) (err error) {
+		stored, err = db.Collect(tx, func(row db.Scanner) (Recipient, error) { return scanRecipient(row) }, allRecipients)
 		if err != nil {
 			return err
 		}

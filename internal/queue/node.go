@@ -127,10 +127,10 @@ func (q *Queue) Reclaim(ctx context.Context) (int, error) {
 func (q *Queue) fence(ctx context.Context, me Lease) ([]Lease, error) {
 	var dead []Lease
 	err := q.db.Batch(ctx, func(tx *db.Tx) (err error) {
-		rows, err := tx.Rows(fenceDead, db.Micros(time.Now().Add(-heartbeatDead)), me.Node)
-		dead, err = all(rows, err, func(row scanner) (l Lease, err error) {
-			return l, row.Scan(&l.Node, &l.Generation)
-		})
+		dead, err = db.Collect(tx, func(row db.Scanner) (l Lease, err error) {
+			err = row.Scan(&l.Node, &l.Generation)
+			return l, err
+		}, fenceDead, db.Micros(time.Now().Add(-heartbeatDead)), me.Node)
 		return err
 	})
 	return dead, err
@@ -189,8 +189,7 @@ func (r Report) Alive(now time.Time) bool { return now.Sub(r.Heartbeat) <= heart
 
 // Reports returns all nodes that were ever started, by name.
 func (q *Queue) Reports(tx *db.Tx) ([]Report, error) {
-	rows, err := tx.Rows(selectReports)
-	list, err := all(rows, err, func(row scanner) (Report, error) {
+	list, err := db.Collect(tx, func(row db.Scanner) (Report, error) {
 		var r Report
 		var beat, at int64
 		var doc string
@@ -200,7 +199,7 @@ func (q *Queue) Reports(tx *db.Tx) ([]Report, error) {
 			r.Doc = []byte(doc)
 		}
 		return r, err
-	})
+	}, selectReports)
 	if err != nil {
 		return nil, fmt.Errorf("reports: %w", err)
 	}

@@ -17,12 +17,12 @@ import (
 // plan returns what the engine says of how it runs a statement.
 func (h *house) plan(explain db.SQL, args ...any) (steps []string) {
 	h.t.Helper()
-	h.view(func(tx *db.Tx) error {
-		rows, err := tx.Rows(explain, args...)
-		steps, err = all(rows, err, func(row scanner) (detail string, err error) {
+	h.view(func(tx *db.Tx) (err error) {
+		steps, err = db.Collect(tx, func(row db.Scanner) (detail string, err error) {
 			var n int
-			return detail, row.Scan(&n, &n, &n, &detail)
-		})
+			err = row.Scan(&n, &n, &n, &detail)
+			return detail, err
+		}, explain, args...)
 		return err
 	})
 	return steps

@@ -1,7 +1,6 @@
 package queue
 
 import (
-	"database/sql"
 	"encoding/json"
 	"fmt"
 
@@ -9,33 +8,10 @@ import (
 	"mittente/internal/mail"
 )
 
-// scanner is a row of *sql.Row or *sql.Rows.
-type scanner interface{ Scan(dest ...any) error }
-
-// all reads every row and closes them.
-func all[T any](rows *sql.Rows, err error, scan func(scanner) (T, error)) (list []T, failure error) {
-	if err != nil {
-		return nil, err
-	}
-	defer func() {
-		if err := rows.Close(); failure == nil {
-			failure = err
-		}
-	}()
-	for rows.Next() {
-		one, err := scan(rows)
-		if err != nil {
-			return nil, err
-		}
-		list = append(list, one)
-	}
-	return list, rows.Err()
-}
-
 // scanRecipient reads id, message_id, account_id, forward_path, state, due,
 // attempts, lease_node, lease_generation, outcome, settled_at and what else is
 // asked for.
-func scanRecipient(row scanner, more ...any) (Recipient, error) {
+func scanRecipient(row db.Scanner, more ...any) (Recipient, error) {
 	var r Recipient
 	var path, state, outcome string
 	var due, attempts, settled int64
@@ -62,7 +38,7 @@ func scanRecipient(row scanner, more ...any) (Recipient, error) {
 
 // scanMessage reads all columns of message, in the order of the schema, with
 // its three counters at the end.
-func scanMessage(row scanner) (Stored, error) {
+func scanMessage(row db.Scanner) (Stored, error) {
 	var m Stored
 	var from, signing string
 	var priority, header, accepted, recipients, unsettled, undelivered int64

@@ -96,20 +96,10 @@ func (s *Spool) Sweep(ctx context.Context, olderThan time.Time) (n int, err erro
 }
 
 func aheadOf(tx *db.Tx, olderThan time.Time, after id.Content) ([]id.Content, error) {
-	rows, err := tx.Rows(selectAhead, db.Micros(olderThan), after[:], sliceContents)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	var found []id.Content
-	for rows.Next() {
-		var c id.Content
-		if err := rows.Scan(&c); err != nil {
-			return nil, err
-		}
-		found = append(found, c)
-	}
-	return found, rows.Err()
+	return db.Collect(tx, func(row db.Scanner) (c id.Content, err error) {
+		err = row.Scan(&c)
+		return c, err
+	}, selectAhead, db.Micros(olderThan), after[:], sliceContents)
 }
 
 // removeAhead removes chunks that were written ahead, in slices. From the first
@@ -253,18 +243,8 @@ func endOldest(tx *db.Tx, excess int64, now time.Time) (freed int64, err error) 
 }
 
 func sizes(tx *db.Tx, q db.SQL, args ...any) ([]sized, error) {
-	rows, err := tx.Rows(q, args...)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	var found []sized
-	for rows.Next() {
-		var c sized
-		if err := rows.Scan(&c.id, &c.size); err != nil {
-			return nil, err
-		}
-		found = append(found, c)
-	}
-	return found, rows.Err()
+	return db.Collect(tx, func(row db.Scanner) (c sized, err error) {
+		err = row.Scan(&c.id, &c.size)
+		return c, err
+	}, q, args...)
 }
