@@ -182,7 +182,7 @@ func waitFor(t *testing.T, limit time.Duration, what string, yes func() bool) {
 
 // relayConfig says how a relay of a test differs from the usual one.
 type relayConfig struct {
-	dns          *dnsServer
+	dns          *dnsServer // nil: one that knows nothing
 	deliveryPort int
 	data         string   // empty: a fresh folder
 	smtp         string   // more lines for [smtp]
@@ -223,9 +223,8 @@ func newRelay(t *testing.T, c relayConfig) *relay {
 	if c.ports == "" {
 		c.ports = fmt.Sprintf("[%q]", strconv.Itoa(port))
 	}
-	servers := "[]"
-	if c.dns != nil {
-		servers = fmt.Sprintf("[%q]", c.dns.addr)
+	if c.dns == nil {
+		c.dns = startDNS(t) // knows nothing; no question leaves the machine
 	}
 	if c.deliveryPort == 0 {
 		c.deliveryPort = freePort(t) // nobody listens there
@@ -239,16 +238,19 @@ ports = %s
 [http]
 listen = %q
 [dns]
-servers = %s
+servers = [%q]
 [delivery]
 port = %d
 %s
-`, relayHost, r.data, c.ports, c.smtp, r.http, servers, c.deliveryPort, c.extra)
+`, relayHost, r.data, c.ports, c.smtp, r.http, c.dns.addr, c.deliveryPort, c.extra)
 	if err := os.WriteFile(r.config, []byte(text), 0o644); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
 		r.kill()
+		if log, _ := os.ReadFile(r.log); bytes.Contains(log, []byte("DATA RACE")) || bytes.Contains(log, []byte("\ngoroutine ")) || bytes.Contains(log, []byte("session failed")) {
+			t.Errorf("the relay's log has a data race or a panic:\n%s", log)
+		}
 		if t.Failed() {
 			t.Logf("end of the relay's log:\n%s", tail(r.log, 60))
 		}

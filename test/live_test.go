@@ -194,7 +194,7 @@ func TestSendShowsItsTranscript(t *testing.T) {
 	s, r := sinkRelay(t, sinkConfig{})
 	u := r.setUp()
 	out := r.run("send", "--user", u.Username, "--from", fromAddr, "--to", "bob@"+rcptDomain)
-	for _, want := range []string{"EHLO", "MAIL FROM:<" + fromAddr + ">", "RCPT TO:<bob@" + rcptDomain + ">", "354", "250 2.0.0 Queued as msg_"} {
+	for _, want := range []string{"EHLO", "AUTH PLAIN ********\n", "MAIL FROM:<" + fromAddr + ">", "RCPT TO:<bob@" + rcptDomain + ">", "354", "250 2.0.0 Queued as msg_"} {
 		if !strings.Contains(out, want) {
 			t.Errorf("send does not show %q:\n%s", want, out)
 		}

@@ -96,6 +96,13 @@ func (s *sink) connections() int {
 	return s.count
 }
 
+// open returns how many connections there are now.
+func (s *sink) open() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.conns)
+}
+
 // wait waits for n messages.
 func (s *sink) wait(t *testing.T, n int) []*arrived {
 	t.Helper()
