@@ -17,6 +17,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -33,8 +34,10 @@ const (
 type certificate struct {
 	pair    KeyPairConfig
 	current atomic.Pointer[tls.Certificate]
-	tried   string // what the files looked like when they were last read
 	expires prometheus.Gauge
+
+	mu    sync.Mutex
+	tried string // what the files looked like when they were last read
 }
 
 // openCertificate reads the pair; an empty one is the self-signed certificate
@@ -59,6 +62,8 @@ func selfSignedPair(dir string) KeyPairConfig {
 
 // reload reads the files; when they are no good, the certificate stays as it was.
 func (c *certificate) reload() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	c.tried = c.looks()
 	pair, err := tls.LoadX509KeyPair(c.pair.Cert, c.pair.Key)
 	if err != nil {
@@ -80,6 +85,13 @@ func (c *certificate) looks() string {
 	return s.String()
 }
 
+// changed reports whether the files look other than when they were last read.
+func (c *certificate) changed() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.looks() != c.tried
+}
+
 // run reads the files again whenever they have changed. A pair of which one half
 // is new is no good; it is read again with the next change.
 func (c *certificate) run(ctx context.Context, log *slog.Logger) error {
@@ -91,7 +103,7 @@ func (c *certificate) run(ctx context.Context, log *slog.Logger) error {
 			return nil
 		case <-tick.C:
 		}
-		if c.looks() == c.tried {
+		if !c.changed() {
 			continue
 		}
 		if err := c.reload(); err != nil {
