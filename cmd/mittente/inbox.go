@@ -139,7 +139,7 @@ func (s *inboxSession) answer(c smtp.Command) bool {
 		s.say(221, "Bye")
 		return false
 	default:
-		s.say(502, "Command not implemented")
+		s.say(502, "Not known here")
 	}
 	return true
 }
