@@ -69,6 +69,6 @@ func freeBytes(dir string) (int64, error) {
 		if err != nil {
 			return 0, fmt.Errorf("free space of %s: %w", dir, err)
 		}
-		return int64(s.Bavail) * s.Bsize, nil //nolint:gosec // a disk of 8 EiB is far off
+		return int64(s.Bavail) * int64(s.Bsize), nil //nolint:gosec,unconvert // a disk of 8 EiB is far off; the fields have other types on other systems
 	}
 }
