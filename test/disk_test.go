@@ -54,7 +54,7 @@ func fill(t *testing.T, dir string, leave int64) {
 	if err := syscall.Statfs(dir, &disk); err != nil {
 		t.Fatal(err)
 	}
-	grow := int64(disk.Bavail)*disk.Bsize - leave
+	grow := int64(disk.Bavail)*int64(disk.Bsize) - leave
 	if grow < 0 {
 		if err := file.Truncate(max(info.Size()+grow, 0)); err != nil {
 			t.Fatal(err)
@@ -62,7 +62,7 @@ func fill(t *testing.T, dir string, leave int64) {
 		return
 	}
 	// The relay writes meanwhile: what does not fit is tried by halves.
-	for at := info.Size(); grow >= disk.Bsize; {
+	for at := info.Size(); grow >= int64(disk.Bsize); {
 		switch err := syscall.Fallocate(int(file.Fd()), 0, at, grow); {
 		case err == nil && leave > 0:
 			return
