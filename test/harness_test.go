@@ -45,7 +45,7 @@ var (
 	buildDir string
 	build    = sync.OnceValues(buildBinary)
 	spawner  = sync.OnceValue(startSpawner)
-	ports    = &portAllocator{next: 20000 + os.Getpid()%8000}
+	ports    = &portAllocator{}
 )
 
 // buildBinary builds the relay as `make build` does (MITTENTE_TEST_RACE=1: with the
@@ -132,10 +132,7 @@ func startSpawner() func(*exec.Cmd) error {
 	go func() {
 		runtime.LockOSThread()
 		for cmd := range requests {
-			if cmd.SysProcAttr == nil {
-				cmd.SysProcAttr = &syscall.SysProcAttr{}
-			}
-			cmd.SysProcAttr.Pdeathsig = syscall.SIGKILL
+			tie(cmd)
 			results <- cmd.Start()
 		}
 	}()
@@ -148,25 +145,46 @@ func startSpawner() func(*exec.Cmd) error {
 	}
 }
 
-// portAllocator gives out ports below the range the kernel takes for clients.
+// portBlock is how many ports an allocator takes at once.
+const portBlock = 500
+
+// portAllocator gives out ports below the range the kernel takes for clients. It
+// takes them in blocks; the first port of a block is listened on, so that another
+// run of these tests takes another block.
 type portAllocator struct {
-	mu   sync.Mutex
-	next int
+	mu        sync.Mutex
+	next, end int
+	guards    []net.Listener
 }
 
 func freePort(t *testing.T) int {
 	t.Helper()
 	ports.mu.Lock()
 	defer ports.mu.Unlock()
-	for range 1000 {
+	for range 20 * portBlock {
+		if ports.next == ports.end && !ports.block() {
+			break
+		}
+		port := ports.next
 		ports.next++
-		if l, err := net.Listen("tcp", fmt.Sprintf(":%d", ports.next)); err == nil {
+		if l, err := net.Listen("tcp", fmt.Sprintf(":%d", port)); err == nil {
 			l.Close()
-			return ports.next
+			return port
 		}
 	}
 	t.Fatal("no free port")
 	return 0
+}
+
+func (a *portAllocator) block() bool {
+	for first := 20000; first < 32000; first += portBlock {
+		if guard, err := net.Listen("tcp", fmt.Sprintf(":%d", first)); err == nil {
+			a.guards = append(a.guards, guard)
+			a.next, a.end = first+1, first+portBlock
+			return true
+		}
+	}
+	return false
 }
 
 // waitFor asks until the answer is yes; what is waited for is named in the failure.
