@@ -3,6 +3,7 @@ package test
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -204,6 +205,7 @@ type relayConfig struct {
 	deliveryPort int
 	data         string   // empty: a fresh folder
 	smtp         string   // more lines for [smtp]
+	bind         string   // address to listen on; empty: 127.0.0.1
 	ports        string   // TOML array; empty: one free port
 	extra        string   // more tables
 	wrap         []string // command that runs the relay
@@ -250,7 +252,7 @@ func newRelay(t *testing.T, c relayConfig) *relay {
 	text := fmt.Sprintf(`hostname = %q
 data_dir = %q
 [smtp]
-bind = ["127.0.0.1"]
+bind = [%q]
 ports = %s
 %s
 [http]
@@ -260,7 +262,7 @@ servers = [%q]
 [delivery]
 port = %d
 %s
-`, relayHost, r.data, c.ports, c.smtp, r.http, c.dns.addr, c.deliveryPort, c.extra)
+`, relayHost, r.data, cmp.Or(c.bind, "127.0.0.1"), c.ports, c.smtp, r.http, c.dns.addr, c.deliveryPort, c.extra)
 	if err := os.WriteFile(r.config, []byte(text), 0o644); err != nil {
 		t.Fatal(err)
 	}
