@@ -291,7 +291,7 @@ func TestShutdownFinishesTheRunningTransaction(t *testing.T) {
 }
 
 // pipelined replies leave together: what follows STARTTLS in one write is never obeyed.
-func TestS8_CommandsInjectedBehindSTARTTLSAreDropped(t *testing.T) {
+func TestS8_CommandsInjectedBehindSTARTTLSAreRefused(t *testing.T) {
 	t.Parallel()
 	r := startRelay(t, relayConfig{})
 	c := dial(t, r.smtp)

@@ -63,7 +63,7 @@ func authRefused(err error, client netip.Addr) smtp.Reply {
 	case account.NotFromHere:
 		return say(535, status(5, 7, 8), fmt.Sprintf("%s may not be used from %s", why.Name, client))
 	case account.Inactive:
-		return say(535, status(5, 7, 8), why.Name+" is not active: activate it in the console")
+		return say(535, status(5, 7, 8), fmt.Sprintf("%s is not active: activate it by mittente user edit %s --active", why.Name, why.Name))
 	case account.BadCredentials, account.Removed, account.PasswordChanged, account.Spent:
 	}
 	return say(535, status(5, 7, 8), "User name or password is wrong")
@@ -105,7 +105,7 @@ func gateRefused(err error, publicURL string) (reply smtp.Reply, ok bool) {
 	case submission.NotAuthorised:
 		return say(550, status(5, 7, 1), fmt.Sprintf("Sender <%s> is not authorised for %s: see %s", address, why.User, link(publicURL, why))), true
 	case submission.Pending:
-		return say(550, status(5, 7, 1), fmt.Sprintf("Sender <%s> is awaiting verification for %s: answer the email we sent, or see %s", address, why.User, link(publicURL, why))), true
+		return say(550, status(5, 7, 1), fmt.Sprintf("Sender <%s> is awaiting verification for %s: publish the DNS records of its domain, or see %s", address, why.User, link(publicURL, why))), true
 	case submission.FormVisitor:
 		return say(550, status(5, 7, 1), fmt.Sprintf("From <%s> is not authorised for %s; put visitors of a form in Reply-To", address, why.User)), true
 	case submission.Malformed:

@@ -10,6 +10,7 @@ import (
 	"mittente/internal/account"
 	"mittente/internal/mail"
 	"mittente/internal/smtp"
+	"mittente/internal/submission"
 )
 
 // transaction is what MAIL begins and the end of data, RSET or EHLO ends (RFC 5321 §3.3).
@@ -179,6 +180,9 @@ func (s *session) gateRefused(ctx context.Context, err error, from mail.ReverseP
 	}
 	if _, ended := errors.AsType[*account.AuthError](err); ended {
 		s.reason = "credentials ended"
+	}
+	if why, ok := errors.AsType[*submission.Rejection](err); ok && why.Temporary() { // ours to mend, not the client's
+		s.log(ctx, slog.LevelWarn, "storage is in trouble", slog.String("error", why.Error()))
 	}
 	return s.refuse(ctx, reply, from)
 }
