@@ -72,20 +72,63 @@ func (r Record) satisfied(texts []string) bool {
 			return got["p"] == want["p"] && keyType(got) == keyType(want)
 		})
 	case PurposeSPF:
-		return slices.ContainsFunc(texts, func(text string) bool { return namesSource(text, r.Value) })
+		all := spfRecords(texts)
+		return len(all) == 1 && namesSource(all[0], r.Value) // RFC 7208 §4.5: several are an error
 	case PurposeDMARC:
 		return slices.ContainsFunc(texts, func(text string) bool { return tags(text)["v"] == "DMARC1" })
 	}
 	return slices.ContainsFunc(texts, func(text string) bool { return strings.TrimSpace(text) == r.Value })
 }
 
+// advice says what to do instead of publishing r, given the records that are
+// there: a name has one SPF record at most, so the one that is there is amended.
+// Empty when r is to be published as it is.
+func (r Record) advice(texts []string) string {
+	if r.Purpose != PurposeSPF {
+		return ""
+	}
+	all := spfRecords(texts)
+	mechanism := strings.Fields(r.Value)[1]
+	switch {
+	case len(all) == 0:
+		return ""
+	case len(all) == 1 && !mentions(all[0], mechanism):
+		return "add " + mechanism + " to the SPF record that is there, before its \"all\": a name has one SPF record only (RFC 7208 §3.2)"
+	case len(all) == 1:
+		return "the SPF record that is there has to name " + mechanism + " without a qualifier, before its \"all\" (RFC 7208 §4.6.2)"
+	}
+	return fmt.Sprintf("there are %d SPF records, and a name has one only (RFC 7208 §3.2): join them into one, with %s in it", len(all), mechanism)
+}
+
+// spfRecords returns those of the TXT records that are SPF records, RFC 7208 §4.5.
+func spfRecords(texts []string) []string {
+	return slices.DeleteFunc(slices.Clone(texts), func(text string) bool {
+		version, _, _ := strings.Cut(text, " ")
+		return !strings.EqualFold(version, "v=spf1")
+	})
+}
+
 // namesSource reports whether an SPF record has the mechanism for this relay
-// that the proposed one has (RFC 7208 §4.5, §5.3). What an include may lead to is not followed.
+// that the proposed one has (RFC 7208 §5.3), before the "all" that ends the
+// evaluation (§5.1). What an include may lead to is not followed.
 func namesSource(text, proposed string) bool {
-	terms := strings.Fields(strings.ToLower(text))
 	mechanism := strings.Fields(strings.ToLower(proposed))[1]
-	return len(terms) > 0 && terms[0] == "v=spf1" &&
-		(slices.Contains(terms, mechanism) || slices.Contains(terms, "+"+mechanism))
+	for _, term := range strings.Fields(strings.ToLower(text)) {
+		switch strings.TrimPrefix(term, "+") {
+		case mechanism:
+			return true
+		case "all", "-all", "~all", "?all":
+			return false
+		}
+	}
+	return false
+}
+
+// mentions reports whether the mechanism stands in an SPF record, with whatever qualifier.
+func mentions(text, mechanism string) bool {
+	return slices.ContainsFunc(strings.Fields(text), func(term string) bool {
+		return strings.EqualFold(strings.TrimLeft(term, "+-~?"), mechanism)
+	})
 }
 
 // tags reads a tag=value list, RFC 6376 §3.2; folding white space inside the

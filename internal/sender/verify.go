@@ -27,6 +27,7 @@ type Check struct {
 	Found    []string `json:"found"`    // at most 10 records, 600 octets each
 	OK       bool     `json:"ok"`
 	Problem  string   `json:"problem,omitempty"` // what is wrong, on one line; empty when OK
+	Advice   string   `json:"advice,omitempty"`  // what to do instead of publishing Value, when that would be wrong
 	unknown  bool     // the DNS did not answer
 }
 
@@ -106,6 +107,7 @@ func (s *Senders) check(ctx context.Context, r Record) Check {
 	}
 	if !c.OK {
 		c.Problem = "no TXT record at " + r.Name + " is as expected"
+		c.Advice = r.advice(answer.Records)
 	}
 	return c
 }

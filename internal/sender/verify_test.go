@@ -206,6 +206,7 @@ func TestSatisfied(t *testing.T) {
 		{"SPF of a longer name", spf, "v=spf1 a:relay.example.net.evil ~all", false},
 		{"SPF of another version", spf, "v=spf10 a:relay.example.net", false},
 		{"no SPF", spf, "a:relay.example.net", false},
+		{"SPF after all", spf, "v=spf1 -all a:relay.example.net", false},
 		{"DMARC", dmarc, "v=DMARC1;p=none", true},
 		{"no DMARC", dmarc, "p=none", false},
 	}
@@ -213,6 +214,44 @@ func TestSatisfied(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			if got := c.r.satisfied([]string{"something else", c.text}); got != c.want {
 				t.Errorf("%q: %t", c.text, got)
+			}
+		})
+	}
+}
+
+// RFC 7208 §3.2: a name has one SPF record, so one that is there is amended and
+// never joined by a second.
+func TestSPFAdvice(t *testing.T) {
+	cases := []struct {
+		name   string
+		texts  []string
+		ok     bool
+		advice string // what it contains
+	}{
+		{"none", nil, false, ""},
+		{"other texts", []string{"google-site-verification=x", "v=spf10 mx"}, false, ""},
+		{"another", []string{"x", "v=spf1 include:x.example -all"}, false, "add a:relay.example.net to the SPF record that is there"},
+		{"an empty one", []string{"V=SPF1"}, false, "add a:relay.example.net"},
+		{"has it already", []string{"v=spf1 mx a:relay.example.net -all"}, true, ""},
+		{"denies it", []string{"v=spf1 -a:relay.example.net ~all"}, false, "without a qualifier"},
+		{"has it too late", []string{"v=spf1 -all a:relay.example.net"}, false, `before its "all"`},
+		{"two", []string{"v=spf1 mx -all", "v=spf1 a:relay.example.net ~all"}, false, "2 SPF records, and a name has one only"},
+	}
+	h := open(t)
+	for i, c := range cases {
+		t.Run(c.name, func(t *testing.T) {
+			name := mustDomain(t, fmt.Sprintf("spf%d.example.com", i))
+			h.addDomain(t, string(name))
+			if c.texts != nil {
+				h.zone.set(string(name), c.texts...)
+			}
+			_, checks, err := h.VerifyDomain(t.Context(), h.user.Account, name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			spf := checks[3]
+			if spf.OK != c.ok || (spf.Advice == "") != (c.advice == "") || !strings.Contains(spf.Advice, c.advice) {
+				t.Errorf("ok %t, advice %q", spf.OK, spf.Advice)
 			}
 		})
 	}
