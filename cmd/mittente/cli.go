@@ -5,6 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"regexp"
+	"strings"
+	"unicode"
 
 	"github.com/alecthomas/kong"
 )
@@ -13,6 +16,8 @@ import (
 type cli struct {
 	Config string `env:"MITTENTE_CONFIG" help:"Configuration file; \"-\" is standard input. Default: /etc/mittente/mittente.toml if it is there." placeholder:"FILE" short:"c"`
 	Output string `default:"table"       enum:"table,json,jsonl"                                                                               env:"MITTENTE_OUTPUT" help:"How to print: ${enum}." short:"o"`
+
+	ShowVersion kong.VersionFlag `help:"Print the version." name:"version"`
 
 	Demo       demoCmd       `cmd:"" help:"Try it out: a relay on loopback, a first mail through it, and an inbox that shows what arrives."`
 	Init       initCmd       `cmd:"" help:"Write a documented configuration file and make the data folder."`
@@ -67,7 +72,7 @@ func (a *app) run(ctx context.Context, args []string) (code int) {
 	}
 	parsed, err := parser.Parse(args)
 	if err != nil {
-		return a.report(err)
+		return a.report(withBoolHint(err, args))
 	}
 	a.config, a.output = c.Config, c.Output
 	parsed.BindTo(ctx, (*context.Context)(nil))
@@ -79,6 +84,7 @@ func (a *app) options() []kong.Option {
 		kong.Name("mittente"),
 		kong.Description("mittente accepts mail from applications, signs it and delivers it."),
 		kong.Writers(a.out, a.err),
+		kong.Vars{"version": buildInfo().String()},
 		kong.Exit(func(code int) { panic(exited(code)) }),
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true}),
 		kong.Help(helpWithExitCodes),
@@ -97,13 +103,49 @@ func helpWithExitCodes(options kong.HelpOptions, ctx *kong.Context) error {
 	return err
 }
 
+// withBoolHint says how a switch is turned off, to someone who wrote a space for
+// the equals sign: --require-tls false.
+func withBoolHint(err error, args []string) error {
+	usage, ok := errors.AsType[*kong.ParseError](err)
+	if !ok {
+		return err
+	}
+	for i, arg := range args[:len(args)-1] {
+		value := args[i+1]
+		if strings.HasPrefix(arg, "--") && (value == "true" || value == "false") && strings.Contains(err.Error(), "unexpected argument "+value) {
+			return fmt.Errorf("%w: write %s=%s", usage, arg, value)
+		}
+	}
+	return err
+}
+
 // again is the program as it was called, for commands to be pasted.
 func (a *app) again() string {
 	if a.config == "" || a.config == "-" {
 		return "mittente"
 	}
-	return "mittente -c " + a.config
+	return "mittente -c " + shellWord(a.config)
 }
+
+// hint returns a text for people in which every command of mittente reads as it
+// has to be typed to reach the same configuration. A `domain ls` between
+// backquotes is a command as well.
+func (a *app) hint(text string) string {
+	const commands = `((?:account|completion|config|demo|domain|init|list|message|ports|queue|send|serve|user|version)\b)`
+	again := strings.ReplaceAll(a.again(), "$", "$$")
+	text = regexp.MustCompile(`\bmittente `+commands).ReplaceAllString(text, again+" $1")
+	return regexp.MustCompile("`"+commands).ReplaceAllString(text, "`"+again+" $1")
+}
+
+// shellWord quotes what a shell would not take for one word.
+func shellWord(s string) string {
+	if !strings.ContainsFunc(s, func(r rune) bool { return !strings.ContainsRune("-_./:@%+,", r) && !isAlphanumeric(r) }) {
+		return s
+	}
+	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
+}
+
+func isAlphanumeric(r rune) bool { return unicode.IsLetter(r) || unicode.IsDigit(r) }
 
 // report says what went wrong, if anything did, and returns the exit code for it.
 func (a *app) report(err error) int {
@@ -111,7 +153,7 @@ func (a *app) report(err error) int {
 	if code == exitOK || errors.Is(err, errSaid) {
 		return code
 	}
-	fmt.Fprintf(a.err, "mittente: %v\n", err)
+	fmt.Fprintf(a.err, "mittente: %s\n", a.hint(err.Error()))
 	if usage, ok := errors.AsType[*kong.ParseError](err); ok {
 		command := ""
 		if sel := usage.Context.Selected(); sel != nil {

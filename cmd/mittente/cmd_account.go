@@ -60,7 +60,7 @@ func (c accountAddCmd) Run(ctx context.Context, a *app) error {
 		}{viewAccount(made), list.Number}
 		return emitOne(a, v, func(w io.Writer) {
 			v.print(w)
-			fmt.Fprintf(w, "Its first list is %d: mittente user add --list %d\n", v.List, v.List)
+			fmt.Fprintf(w, "Its first list is %d: %s user add --list %d\n", v.List, a.again(), v.List)
 		})
 	})
 }
@@ -155,7 +155,7 @@ func (c listAddCmd) Run(ctx context.Context, a *app) error {
 }
 
 type listLsCmd struct {
-	Account int64 `help:"Only those of this account." placeholder:"N"`
+	Account number `help:"Only those of this account." placeholder:"N"`
 }
 
 // Run lists the lists.
@@ -163,7 +163,7 @@ func (c listLsCmd) Run(ctx context.Context, a *app) error {
 	return a.with(ctx, reads, func(h *house) error {
 		var all []listView
 		err := h.db.View(ctx, func(tx *db.Tx) error {
-			found, err := h.accounts.Lists(tx, c.Account)
+			found, err := h.accounts.Lists(tx, int64(c.Account))
 			all = convert(found, viewList)
 			return err
 		})

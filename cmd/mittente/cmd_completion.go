@@ -34,8 +34,17 @@ type completion struct {
 
 type word struct {
 	text, help string
+	short      string   // "-o" of --output; "" for none
 	values     []string // of a flag or an argument with a fixed set
 	takesValue bool
+}
+
+// pattern is what a case of the shell takes the flag by.
+func (w word) pattern() string {
+	if w.short == "" {
+		return w.text
+	}
+	return w.short + "|" + w.text
 }
 
 // completions walks the commands; the flags of a parent hold for its children.
@@ -43,7 +52,11 @@ func completions(n *kong.Node, inherited []word) []completion {
 	flags := slices.Clone(inherited)
 	for _, f := range n.Flags {
 		if !f.Hidden {
-			flags = append(flags, word{"--" + f.Name, f.Help, enumOf(f.Value), !f.IsBool()})
+			w := word{text: "--" + f.Name, help: f.Help, values: enumOf(f.Value), takesValue: !f.IsBool()}
+			if f.Short != 0 {
+				w.short = "-" + string(f.Short)
+			}
+			flags = append(flags, w)
 		}
 	}
 	c := completion{path: commandPath(n)}
@@ -89,9 +102,9 @@ func bashCompletion(w io.Writer, all []completion) error {
 		"  case $prev in\n")
 	for _, f := range valueFlags(all) {
 		if len(f.values) > 0 {
-			fmt.Fprintf(&b, "  %s) COMPREPLY=($(compgen -W '%s' -- \"$cur\")); return ;;\n", f.text, strings.Join(f.values, " "))
+			fmt.Fprintf(&b, "  %s) COMPREPLY=($(compgen -W '%s' -- \"$cur\")); return ;;\n", f.pattern(), strings.Join(f.values, " "))
 		} else {
-			fmt.Fprintf(&b, "  %s) COMPREPLY=($(compgen -f -- \"$cur\")); return ;;\n", f.text)
+			fmt.Fprintf(&b, "  %s) COMPREPLY=($(compgen -f -- \"$cur\")); return ;;\n", f.pattern())
 		}
 	}
 	b.WriteString("  esac\n  for ((i = 1; i < COMP_CWORD; i++)); do\n    w=${COMP_WORDS[i]}; next=\"${path:+$path }$w\"\n    case $next in\n")
@@ -115,9 +128,9 @@ func zshCompletion(w io.Writer, all []completion) error {
 		"  local path= next w\n  local -a found\n  case ${words[CURRENT-1]} in\n")
 	for _, f := range valueFlags(all) {
 		if len(f.values) > 0 {
-			fmt.Fprintf(&b, "  %s) compadd -- %s; return ;;\n", f.text, strings.Join(f.values, " "))
+			fmt.Fprintf(&b, "  %s) compadd -- %s; return ;;\n", f.pattern(), strings.Join(f.values, " "))
 		} else {
-			fmt.Fprintf(&b, "  %s) _files; return ;;\n", f.text)
+			fmt.Fprintf(&b, "  %s) _files; return ;;\n", f.pattern())
 		}
 	}
 	b.WriteString("  esac\n  for w in ${words[2,CURRENT-1]}; do\n    next=\"${path:+$path }$w\"\n    case $next in\n")
@@ -151,6 +164,9 @@ func fishCompletion(w io.Writer, all []completion) error {
 	for _, c := range all {
 		for _, w := range c.words {
 			name, isFlag := strings.CutPrefix(w.text, "--")
+			if letter, ok := strings.CutPrefix(w.short, "-"); ok {
+				name += " -s " + letter
+			}
 			kind := "-a " + name
 			switch {
 			case isFlag && len(w.values) > 0:

@@ -4,6 +4,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/netip"
+	"net/url"
+	"os"
 	"strings"
 )
 
@@ -16,17 +19,24 @@ type configPrintCmd struct {
 	Default bool `help:"Print the defaults instead."`
 }
 
-// Run prints the configuration; it has one form, that of its file.
+// Run prints the configuration in the form of its file, or as an object.
 func (c configPrintCmd) Run(a *app) error {
+	var wanted Config
 	if c.Default {
-		_, err := io.WriteString(a.out, defaultFile)
-		return err
+		if err := decode([]byte(defaultFile), &wanted); err != nil {
+			return err
+		}
+	} else {
+		l, err := a.load()
+		if err != nil {
+			return err
+		}
+		wanted = l.Config
 	}
-	l, err := a.load()
-	if err != nil {
-		return err
+	if a.output != "table" {
+		return emitOne(a, configObject(&wanted), nil)
 	}
-	return printConfig(a.out, &l.Config)
+	return printConfig(a.out, &wanted)
 }
 
 type configCheckCmd struct{}
@@ -106,6 +116,32 @@ func orText(s, otherwise string) string {
 	return s
 }
 
+// nobodyReaches reports whether a browser elsewhere can't follow the URL.
+func nobodyReaches(publicURL string) bool {
+	u, err := url.Parse(publicURL)
+	if err != nil {
+		return false
+	}
+	host := strings.ToLower(u.Hostname())
+	addr, err := netip.ParseAddr(host)
+	return host == "localhost" || strings.HasSuffix(host, ".localhost") || err == nil && (addr.IsLoopback() || addr.IsUnspecified())
+}
+
+// readableByOthers reports whether the file holds a password of a route that
+// everyone on this machine may read.
+func (l *loaded) readableByOthers() bool {
+	info, err := os.Stat(l.file)
+	if err != nil || info.Mode().Perm()&0o004 == 0 {
+		return false
+	}
+	for i := range l.Routes {
+		if strings.HasPrefix(l.origin[fmt.Sprintf("route.%d.password", i+1)], l.file+":") {
+			return true
+		}
+	}
+	return false
+}
+
 // warnings are what is valid, and still worth a second look.
 func (l *loaded) warnings() []string {
 	var w []string
@@ -114,6 +150,12 @@ func (l *loaded) warnings() []string {
 	}
 	if strings.HasSuffix(l.Hostname, ".localdomain") {
 		w = append(w, "hostname: "+l.Hostname+" is no name that other servers can look up")
+	}
+	if named := !strings.HasSuffix(l.Hostname, ".localdomain") && !strings.HasSuffix(l.Hostname, ".localhost"); named && nobodyReaches(l.HTTP.PublicURL) {
+		w = append(w, "http.public_url: "+l.HTTP.PublicURL+" leads to this machine only: the links in refusals, which clients elsewhere are shown, lead nowhere")
+	}
+	if l.readableByOthers() {
+		w = append(w, l.file+": holds a password and everyone on this machine may read it: chmod o-rwx, or MITTENTE_ROUTE_1_PASSWORD_FILE")
 	}
 	if l.SMTP.MaxRecipients < 100 {
 		w = append(w, "smtp.max_recipients: RFC 5321 §4.5.3.1.8 wants at least 100")

@@ -8,10 +8,12 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 
 	"mittente/internal/account"
@@ -50,6 +52,45 @@ type demo struct {
 
 // Run runs the demo until Ctrl-C, or with --once until the first message is there.
 func (c demoCmd) Run(ctx context.Context, a *app) error {
+	ctx, stop := signal.NotifyContext(ctx, syscall.SIGHUP)
+	defer stop()
+	ctx, gone := context.WithCancelCause(ctx)
+	defer gone(nil)
+	// A reader that leaves is an error of the next write, and not the end of the
+	// process: the folder has to be removed.
+	broken := make(chan os.Signal, 1)
+	signal.Notify(broken, syscall.SIGPIPE)
+	defer signal.Stop(broken)
+	own := *a
+	own.out = outlet{a.out, gone}
+	return errors.Join(c.run(ctx, &own), unread(ctx))
+}
+
+// outlet is where the demo tells its story; when nobody takes it any more, the
+// demo ends.
+type outlet struct {
+	w    io.Writer
+	gone context.CancelCauseFunc
+}
+
+// Write writes, or ends the demo.
+func (o outlet) Write(p []byte) (int, error) {
+	n, err := o.w.Write(p)
+	if err != nil {
+		o.gone(fmt.Errorf("the demo ends, nobody reads it: %w", err))
+	}
+	return n, err
+}
+
+// unread is why the demo ended early, if its reader has left.
+func unread(ctx context.Context) error {
+	if err := context.Cause(ctx); errors.Is(err, syscall.EPIPE) {
+		return err
+	}
+	return nil
+}
+
+func (c demoCmd) run(ctx context.Context, a *app) error {
 	d := &demo{cmd: c, app: a, arrived: make(chan capture, 100)}
 	if err := d.folder(); err != nil {
 		return err
@@ -102,7 +143,7 @@ func (d *demo) furnish(ctx context.Context) error {
 		return err
 	}
 	log, _ := newLog(logFile, l.Log)
-	if d.relay, err = newRelay(ctx, l, log); err != nil {
+	if d.relay, err = newRelay(ctx, l, log, ""); err != nil {
 		return err
 	}
 	port, err := strconv.ParseUint(l.SMTP.Ports[0], 10, 16)
@@ -204,7 +245,9 @@ func (d *demo) tell(ctx context.Context) error {
 	if err := d.firstArrived(ctx, messageOf(reply)); err != nil {
 		return err
 	}
-	d.invite(w)
+	if !d.cmd.Once || d.cmd.Dir != "" || d.cmd.Keep { // else all of it is gone in a moment
+		d.invite(w)
+	}
 	if d.cmd.Once {
 		return nil
 	}
@@ -227,12 +270,16 @@ func (d *demo) firstArrived(ctx context.Context, text string) error {
 	if err != nil {
 		return err
 	}
+	whole := ctx
 	ctx, cancel := context.WithTimeout(ctx, demoWait)
 	defer cancel()
 	var got capture
 	select {
 	case got = <-d.arrived:
 	case <-ctx.Done():
+		if err := whole.Err(); err != nil {
+			return err
+		}
 		return fmt.Errorf("the first message has not arrived within %s: mittente -c %s message show %s", demoWait, d.config, text)
 	}
 	var v messageDetail

@@ -41,6 +41,19 @@ func viewDomain(d sender.Domain, account int64) domainView {
 	}
 }
 
+// remark is what is worth knowing besides the state: why it was overridden, and
+// what stood against it while it is not verified.
+func (v domainView) remark() string {
+	var parts []string
+	if v.Reason != "" {
+		parts = append(parts, v.Reason)
+	}
+	if v.LastError != "" && v.State != sender.StateVerified {
+		parts = append(parts, v.LastError)
+	}
+	return strings.Join(parts, "; ")
+}
+
 // domainArg is the argument that most domain commands have.
 type domainArg struct {
 	Domain  string `arg:""      help:"The domain."`
@@ -62,6 +75,10 @@ func (c domainAddCmd) Run(ctx context.Context, a *app) error {
 	if _, err := c.parse(); err != nil {
 		return err
 	}
+	wanted, err := sender.ParseDomains([]string{c.Domain})
+	if err != nil {
+		return err
+	}
 	return a.with(ctx, writes, func(h *house) error {
 		prepared, err := h.senders.NewDomain(c.Domain)
 		if err != nil {
@@ -69,8 +86,9 @@ func (c domainAddCmd) Run(ctx context.Context, a *app) error {
 		}
 		v := struct {
 			domainView
-			Records []sender.Record `json:"records"`
-		}{}
+			Records  []sender.Record `json:"records"`
+			Warnings []string        `json:"warnings"`
+		}{Warnings: warningsOf(wanted)}
 		err = h.change(ctx, event.Audit{Action: "domain.add", Object: string(prepared.Name())}, func(tx *db.Tx, e *event.Audit) error {
 			owner, err := h.accountID(tx, c.Account)
 			if err != nil {
@@ -91,16 +109,39 @@ func (c domainAddCmd) Run(ctx context.Context, a *app) error {
 		return emitOne(a, v, func(w io.Writer) {
 			fmt.Fprintf(w, "%s is added and waits for its verification. Publish in its DNS:\n\n", v.Domain)
 			printRecords(w, v.Records)
-			fmt.Fprintf(w, "\nThen: mittente domain verify %s\n", v.Domain)
+			fmt.Fprintf(w, "\nThen: %s domain verify %s\n", a.again(), v.Domain)
+			for _, warning := range v.Warnings {
+				fmt.Fprintln(w, "warning:", warning)
+			}
 		})
 	})
 }
 
-// printRecords writes each record so that it can be copied.
+// warningsOf is what the typist should look at again.
+func warningsOf(wanted []sender.Wanted) []string {
+	all := []string{}
+	for _, w := range wanted {
+		if w.Warning != "" {
+			all = append(all, w.Warning)
+		}
+	}
+	return all
+}
+
+// printRecords writes each record so that it can be copied, and what some DNS
+// panels want done otherwise.
 func printRecords(w io.Writer, records []sender.Record) {
 	for _, r := range records {
 		fmt.Fprintf(w, "%-9s  %s  %s\n           %s\n", r.Purpose, r.Name, r.Type, r.Value)
 	}
+	fmt.Fprintln(w)
+	for _, r := range records {
+		if r.Purpose == sender.PurposeSPF {
+			fmt.Fprintf(w, "%s may have an SPF record already: a name has one only (RFC 7208 §3.2), so add %s to that one instead.\n",
+				r.Name, strings.Fields(r.Value)[1])
+		}
+	}
+	fmt.Fprintln(w, "A TXT value over 255 octets is entered in some DNS panels as several quoted strings: \"first part\" \"second part\".")
 }
 
 type domainRecordsCmd struct{ domainArg }
@@ -169,7 +210,7 @@ func (c domainVerifyCmd) Run(ctx context.Context, a *app) error {
 func (c domainVerifyCmd) override(ctx context.Context, a *app, h *house, owner id.Account, name mail.Domain) error {
 	var v domainView
 	err := h.db.Batch(ctx, func(tx *db.Tx) error {
-		d, err := h.senders.Override(tx, owner, name, actor(), c.Reason)
+		d, err := h.senders.Override(tx, owner, name, h.actor, c.Reason)
 		v = viewDomain(d, c.Account)
 		return err
 	})
@@ -177,7 +218,7 @@ func (c domainVerifyCmd) override(ctx context.Context, a *app, h *house, owner i
 		return err
 	}
 	return emitOne(a, v, func(w io.Writer) {
-		fmt.Fprintf(w, "%s is %s by your word, %s, which is in the audit log: %s\n", v.Domain, v.State, actor(), v.Reason)
+		fmt.Fprintf(w, "%s is %s by your word, %s, which is in the audit log: %s\n", v.Domain, v.State, h.actor, v.Reason)
 	})
 }
 
@@ -199,7 +240,7 @@ func (c domainVerifyCmd) ask(ctx context.Context, a *app, h *house, owner id.Acc
 		}
 		fmt.Fprintf(w, "\n%s is %s.\n", d.Name, a.paint(string(d.State)))
 		if d.State == sender.StateVerified {
-			fmt.Fprintln(w, "Verifying activates nobody: mittente user edit NAME --active")
+			fmt.Fprintln(w, a.hint("Verifying activates nobody: mittente user edit NAME --active"))
 		}
 	})
 	if err == nil && d.State != sender.StateVerified {
@@ -220,7 +261,11 @@ func printCheck(w io.Writer, a *app, c sender.Check) {
 	if c.OK {
 		return
 	}
-	fmt.Fprintf(w, "  expected  %s\n", c.Value)
+	if c.Advice == "" {
+		fmt.Fprintf(w, "  expected  %s\n", c.Value)
+	} else {
+		fmt.Fprintf(w, "  to do     %s\n", c.Advice)
+	}
 	for _, found := range c.Found {
 		fmt.Fprintf(w, "  found     %s\n", oneLine(found, 600))
 	}
@@ -255,7 +300,7 @@ func (c domainLsCmd) Run(ctx context.Context, a *app) error {
 			column[domainView]{"by", func(v domainView) string { return map[bool]string{true: "override", false: "DNS"}[v.Override] }},
 			column[domainView]{"verified", func(v domainView) string { return orDash(when(v.verified)) }},
 			column[domainView]{"checked", func(v domainView) string { return orDash(when(v.checked)) }},
-			column[domainView]{"remark", func(v domainView) string { return oneLine(v.Reason+v.LastError, 60) }},
+			column[domainView]{"remark", func(v domainView) string { return oneLine(v.remark(), 60) }},
 		)
 	})
 }

@@ -9,6 +9,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+
+	"mittente/internal/mail"
 )
 
 type initCmd struct {
@@ -37,6 +39,10 @@ func (c initCmd) Run(ctx context.Context, a *app) error {
 	if err != nil {
 		return err
 	}
+	c, err = c.completed()
+	if err != nil {
+		return err
+	}
 	if err := c.write(file); err != nil {
 		return err
 	}
@@ -45,7 +51,7 @@ func (c initCmd) Run(ctx context.Context, a *app) error {
 		return err
 	}
 	if err := makeDataDir(l.DataDir); err != nil {
-		return err
+		return fmt.Errorf("%w: %w", errUnavailable, err)
 	}
 	if err := becomeOwner(l.DataDir); err != nil {
 		return err
@@ -56,6 +62,22 @@ func (c initCmd) Run(ctx context.Context, a *app) error {
 	}
 	v := initView{Config: file, DataDir: l.DataDir, Hostname: l.Hostname, SecretKey: l.secretPath()}
 	return errors.Join(emitOne(a, v, v.print), h.close())
+}
+
+// completed looks at the flags before anything is written. A data folder is
+// relative to where the command is typed, not to where the file will be.
+func (c initCmd) completed() (initCmd, error) {
+	if c.Hostname != "" {
+		if _, err := mail.ParseDomain(c.Hostname); err != nil {
+			return c, fmt.Errorf("%w: --hostname: %q is not a full domain name: want something like \"mail.example.com\"", errUsage, c.Hostname)
+		}
+	}
+	if c.DataDir == "" {
+		return c, nil
+	}
+	dir, err := filepath.Abs(c.DataDir)
+	c.DataDir = dir
+	return c, err
 }
 
 // write writes the documented default file, never over another.
@@ -88,7 +110,7 @@ func (v initView) print(w io.Writer) {
 	fields(w, "configuration", v.Config, "data folder", v.DataDir, "secret key", v.SecretKey, "hostname", v.Hostname)
 	flag := ""
 	if v.Config != systemConfig {
-		flag = " -c " + v.Config
+		flag = " -c " + shellWord(v.Config)
 	}
 	fmt.Fprintf(w, `
 Next:

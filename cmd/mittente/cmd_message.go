@@ -62,9 +62,9 @@ func (v messageView) state() string {
 
 type messageLsCmd struct {
 	User    string     `help:"Only those of this SMTP+ user."  placeholder:"NAME"`
-	Account int64      `help:"Only those of this account."     placeholder:"N"`
+	Account number     `help:"Only those of this account."     placeholder:"N"`
 	Before  id.Message `help:"Only those older than this one." placeholder:"msg_…"`
-	Limit   int        `default:"100"                          help:"At most so many."`
+	Limit   number     `default:"100"                          help:"At most so many."`
 }
 
 // Run lists messages.
@@ -72,9 +72,9 @@ func (c messageLsCmd) Run(ctx context.Context, a *app) error {
 	return a.with(ctx, reads, func(h *house) error {
 		var all []messageView
 		err := h.db.View(ctx, func(tx *db.Tx) (err error) {
-			filter := queue.Filter{User: c.User, Before: c.Before, Limit: c.Limit}
+			filter := queue.Filter{User: c.User, Before: c.Before, Limit: int(c.Limit)}
 			if c.Account != 0 {
-				if filter.Account, err = h.accountID(tx, c.Account); err != nil {
+				if filter.Account, err = h.accountID(tx, int64(c.Account)); err != nil {
 					return err
 				}
 			}
@@ -84,6 +84,9 @@ func (c messageLsCmd) Run(ctx context.Context, a *app) error {
 		})
 		if err != nil {
 			return err
+		}
+		if len(all) == 0 {
+			fmt.Fprintln(a.err, "no messages")
 		}
 		return emit(a, all,
 			column[messageView]{"id", func(v messageView) string { return v.ID.String() }},
@@ -133,11 +136,25 @@ func (c messageShowCmd) Run(ctx context.Context, a *app) error {
 	})
 }
 
+// stored reads a message, which must be there.
+func (h *house) stored(tx *db.Tx, m id.Message) (queue.Stored, error) {
+	found, err := h.queue.Message(tx, m)
+	return found, unknownID(err, "message "+m.String(), "mittente message ls")
+}
+
+// unknownID says of an id that nothing has where those are shown that something has.
+func unknownID(err error, what, listing string) error {
+	if !errors.Is(err, queue.ErrNotFound) {
+		return err
+	}
+	return fmt.Errorf("%s %w: %s shows all", what, errNotFound, listing)
+}
+
 // message reads everything that is known of a message.
 func (h *house) message(ctx context.Context, m id.Message) (messageDetail, error) {
 	var v messageDetail
 	err := h.db.View(ctx, func(tx *db.Tx) error {
-		stored, err := h.queue.Message(tx, m)
+		stored, err := h.stored(tx, m)
 		if err != nil {
 			return err
 		}
@@ -188,12 +205,20 @@ func (v messageDetail) print(w io.Writer, a *app) {
 	v.timeline(w)
 }
 
+// remote is the server at the other end: its name and address, or the address alone.
+func (e eventView) remote() string {
+	if strings.Trim(e.RemoteMTA, "[]") == e.RemoteAddr {
+		return e.RemoteAddr
+	}
+	return strings.TrimSpace(e.RemoteMTA + " " + e.RemoteAddr)
+}
+
 // timeline tells the events in their order.
 func (v messageDetail) timeline(w io.Writer) {
 	for _, e := range v.Events {
 		text := fmt.Sprintf("%s  %-9s  %s", e.at.Local().Format("2006-01-02 15:04:05.000"), e.Kind, oneLine(e.To, 60))
 		var more []string
-		if host := strings.TrimSpace(e.RemoteMTA + " " + e.RemoteAddr); host != "" {
+		if host := e.remote(); host != "" {
 			more = append(more, "by "+host)
 		}
 		if e.TLS != "" {
@@ -221,7 +246,7 @@ func (c messageRawCmd) Run(ctx context.Context, a *app) error {
 	return a.with(ctx, reads, func(h *house) error {
 		var m queue.Stored
 		err := h.db.View(ctx, func(tx *db.Tx) (err error) {
-			m, err = h.queue.Message(tx, c.ID)
+			m, err = h.stored(tx, c.ID)
 			return err
 		})
 		if err != nil {

@@ -60,13 +60,13 @@ func recipientColumns() []column[recipientView] {
 type queueLsCmd struct {
 	State   string `enum:",pending,leased,held,delivered,failed,expired,cancelled,suppressed,all" default:"" help:"Only this state; default: all that wait." placeholder:"STATE"`
 	Domain  string `help:"Only recipients at this domain." placeholder:"D"`
-	Account int64  `help:"Only those of this account." placeholder:"N"`
-	Limit   int    `default:"100" help:"At most so many."`
+	Account number `help:"Only those of this account." placeholder:"N"`
+	Limit   number `default:"100" help:"At most so many."`
 }
 
 // Run lists recipients.
 func (c queueLsCmd) Run(ctx context.Context, a *app) error {
-	filter := queue.Filter{Limit: c.Limit}
+	filter := queue.Filter{Limit: int(c.Limit)}
 	if c.Domain != "" {
 		domain, err := mail.ParseDomain(c.Domain)
 		if err != nil {
@@ -82,7 +82,7 @@ func (c queueLsCmd) Run(ctx context.Context, a *app) error {
 		var all []recipientView
 		err := h.db.View(ctx, func(tx *db.Tx) (err error) {
 			if c.Account != 0 {
-				if filter.Account, err = h.accountID(tx, c.Account); err != nil {
+				if filter.Account, err = h.accountID(tx, int64(c.Account)); err != nil {
 					return err
 				}
 			}
@@ -98,7 +98,7 @@ func (c queueLsCmd) Run(ctx context.Context, a *app) error {
 		if err != nil {
 			return err
 		}
-		return emit(a, all[:min(len(all), max(c.Limit, 1))], recipientColumns()...)
+		return emit(a, all[:min(len(all), int(c.Limit))], recipientColumns()...)
 	})
 }
 
@@ -137,7 +137,7 @@ func (c queueShowCmd) Run(ctx context.Context, a *app) error {
 		err := h.db.View(ctx, func(tx *db.Tx) error {
 			found, err := h.queue.Recipient(tx, recipient)
 			v = viewRecipient(found)
-			return err
+			return unknownID(err, "recipient "+recipient.String(), "mittente queue ls --state all")
 		})
 		if err != nil {
 			return err
@@ -156,7 +156,7 @@ func (v recipientView) print(w io.Writer) {
 // recipients returns those of a message, which must be there.
 func (h *house) recipients(ctx context.Context, message id.Message) (views []recipientView, err error) {
 	err = h.db.View(ctx, func(tx *db.Tx) error {
-		if _, err := h.queue.Message(tx, message); err != nil {
+		if _, err := h.stored(tx, message); err != nil {
 			return err
 		}
 		found, err := h.queue.Recipients(tx, queue.Filter{Message: message, Limit: queue.MaxLimit})

@@ -30,7 +30,7 @@ func errInactive(name string) error {
 }
 
 type userAddCmd struct {
-	List       int64    `default:"1"                                                                          help:"The list it belongs to."`
+	List       number   `default:"1"                                                                          help:"The list it belongs to."`
 	Domain     []string `help:"A domain it may send from, or *.domain for all below; may be repeated."        placeholder:"D"`
 	Sender     []string `help:"An address it may send from; may be repeated."                                 placeholder:"A"`
 	Priority   int      `default:"3"                                                                          help:"What mail programs show: 1 (highest) to 5."`
@@ -41,19 +41,19 @@ type userAddCmd struct {
 
 // Run makes the user and all its entries, or nothing.
 func (c userAddCmd) Run(ctx context.Context, a *app) error {
-	wanted, err := parseWanted(c.Domain, c.Sender)
+	wanted, err := parseWanted("", c.Domain, c.Sender)
 	if err != nil {
 		return err
 	}
 	return a.with(ctx, writes, func(h *house) error {
-		request, err := h.prepare(ctx, c.List, wanted)
+		request, err := h.prepare(ctx, int64(c.List), wanted)
 		if err != nil {
 			return err
 		}
 		var v userView
 		err = h.change(ctx, event.Audit{Action: "user.add"}, func(tx *db.Tx, e *event.Audit) error {
 			u, password, err := h.accounts.AddUser(tx, account.NewUser{
-				List: c.List, Active: c.Active, Priority: mail.Priority(c.Priority), Note: c.Note, RequireTLS: c.RequireTLS,
+				List: int64(c.List), Active: c.Active, Priority: mail.Priority(c.Priority), Note: c.Note, RequireTLS: c.RequireTLS,
 			})
 			if err != nil {
 				return err
@@ -65,7 +65,7 @@ func (c userAddCmd) Run(ctx context.Context, a *app) error {
 			if v, err = h.viewUser(tx, u); err != nil {
 				return err
 			}
-			if u.Active && !v.Effective {
+			if u.Active && !v.verified {
 				return errInactive("a user")
 			}
 			v.Note, v.Password = "", password
@@ -77,19 +77,29 @@ func (c userAddCmd) Run(ctx context.Context, a *app) error {
 		v.Warnings = append(v.Warnings, request.Warnings()...)
 		return emitOne(a, v, func(w io.Writer) {
 			v.print(w)
-			fmt.Fprintln(w, "\nThe password is shown this once. "+v.nextStep())
+			fmt.Fprintln(w, "\nThe password is shown this once. "+a.hint(v.nextStep()))
 		})
 	})
 }
 
-// parseWanted reads --domain and --sender; each may hold a list.
-func parseWanted(domains, addresses []string) ([]sender.Wanted, error) {
+// parseWanted reads --domain and --sender, or --remove-domain and
+// --remove-sender; each may hold a list.
+func parseWanted(prefix string, domains, addresses []string) ([]sender.Wanted, error) {
 	wanted, err := sender.ParseDomains(domains)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("--%sdomain: %w", prefix, err)
+	}
+	flag := "--" + prefix + "sender"
+	for _, item := range addresses {
+		if !strings.Contains(item, "@") {
+			return nil, fmt.Errorf("%w: %s: %.80q is not an email address", errUsage, flag, item)
+		}
 	}
 	more, err := sender.ParseAddresses(addresses)
-	return append(wanted, more...), err
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", flag, err)
+	}
+	return append(wanted, more...), nil
 }
 
 // prepare makes the keys of new domains, outside of any transaction.
@@ -107,7 +117,7 @@ func (h *house) prepare(ctx context.Context, list int64, wanted []sender.Wanted)
 
 type userEditCmd struct {
 	Name         string   `arg:""                                                         help:"Its name, sACCOUNT_N."`
-	List         *int64   `help:"Move it to this list of the same account."               placeholder:"N"`
+	List         *number  `help:"Move it to this list of the same account."               placeholder:"N"`
 	Domain       []string `help:"One more domain it may send from; may be repeated."      placeholder:"D"`
 	Sender       []string `help:"One more address it may send from; may be repeated."     placeholder:"A"`
 	RemoveDomain []string `help:"A domain it may no longer send from; may be repeated."   placeholder:"D"`
@@ -120,11 +130,11 @@ type userEditCmd struct {
 
 // Run changes a user, all or nothing.
 func (c userEditCmd) Run(ctx context.Context, a *app) error {
-	add, err := parseWanted(c.Domain, c.Sender)
+	add, err := parseWanted("", c.Domain, c.Sender)
 	if err != nil {
 		return err
 	}
-	remove, err := parseWanted(c.RemoveDomain, c.RemoveSender)
+	remove, err := parseWanted("remove-", c.RemoveDomain, c.RemoveSender)
 	if err != nil {
 		return err
 	}
@@ -152,7 +162,7 @@ func (c userEditCmd) Run(ctx context.Context, a *app) error {
 }
 
 func (c userEditCmd) edit(tx *db.Tx, h *house, request *sender.Request, remove []sender.Wanted) (userView, error) {
-	change := account.Edit{List: c.List, Active: c.Active, Note: c.Note, RequireTLS: c.RequireTLS}
+	change := account.Edit{List: (*int64)(c.List), Active: c.Active, Note: c.Note, RequireTLS: c.RequireTLS}
 	if c.Priority != nil {
 		p := mail.Priority(*c.Priority)
 		change.Priority = &p
@@ -168,7 +178,7 @@ func (c userEditCmd) edit(tx *db.Tx, h *house, request *sender.Request, remove [
 		return userView{}, err
 	}
 	v, err := h.viewUser(tx, u)
-	if err == nil && c.Active != nil && *c.Active && !v.Effective {
+	if err == nil && c.Active != nil && *c.Active && !v.verified {
 		return v, errInactive(u.Name)
 	}
 	return v, err
@@ -240,8 +250,8 @@ func (c userRmCmd) Run(ctx context.Context, a *app) error {
 }
 
 type userLsCmd struct {
-	List    int64 `help:"Only those of this list."    placeholder:"N"`
-	Account int64 `help:"Only those of this account." placeholder:"N"`
+	List    number `help:"Only those of this list."    placeholder:"N"`
+	Account number `help:"Only those of this account." placeholder:"N"`
 }
 
 // Run lists users.
@@ -249,7 +259,7 @@ func (c userLsCmd) Run(ctx context.Context, a *app) error {
 	return a.with(ctx, reads, func(h *house) error {
 		views := []userView{}
 		err := h.db.View(ctx, func(tx *db.Tx) error {
-			users, err := h.accounts.Users(tx, account.Filter{Account: c.Account, List: c.List})
+			users, err := h.accounts.Users(tx, account.Filter{Account: int64(c.Account), List: int64(c.List)})
 			if err != nil {
 				return err
 			}

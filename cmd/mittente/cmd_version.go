@@ -14,14 +14,24 @@ type versionCmd struct{}
 
 // Run prints the version.
 func (versionCmd) Run(a *app) error {
-	v := struct {
-		Version  string `json:"version"`
-		Go       string `json:"go"`
-		Platform string `json:"platform"`
-	}{buildVersion(), runtime.Version(), runtime.GOOS + "/" + runtime.GOARCH}
-	return emitOne(a, v, func(w io.Writer) {
-		fmt.Fprintf(w, "mittente %s (%s, %s)\n", v.Version, v.Go, v.Platform)
-	})
+	v := buildInfo()
+	return emitOne(a, v, func(w io.Writer) { fmt.Fprintln(w, v) })
+}
+
+// built is what is known of this binary.
+type built struct {
+	Version  string `json:"version"`
+	Go       string `json:"go"`
+	Platform string `json:"platform"`
+}
+
+func buildInfo() built {
+	return built{buildVersion(), runtime.Version(), runtime.GOOS + "/" + runtime.GOARCH}
+}
+
+// String returns one line.
+func (b built) String() string {
+	return fmt.Sprintf("mittente %s (%s, %s)", b.Version, b.Go, b.Platform)
 }
 
 // buildVersion is what the linker was told, else what Go knows of the build.

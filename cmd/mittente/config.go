@@ -151,14 +151,14 @@ func load(name string, in io.Reader, environ []string) (*loaded, error) {
 		return nil, err
 	}
 	if faults := l.decodeFile(text); len(faults) > 0 {
-		return nil, configError(faults)
+		return nil, configError(sorted(faults))
 	}
 	if faults := l.applyEnv(environ); len(faults) > 0 {
 		return nil, configError(faults)
 	}
 	l.complete()
 	if faults := l.validate(); len(faults) > 0 {
-		return nil, configError(faults)
+		return nil, configError(sorted(faults))
 	}
 	return l, nil
 }
@@ -212,9 +212,12 @@ func (l *loaded) complete() {
 		}
 	}
 	if l.Notify.From == "" {
-		l.Notify.From = "postmaster@" + l.Hostname
+		l.Notify.From = l.postmaster()
 	}
 }
+
+// postmaster is the address of the house when none is configured.
+func (l *loaded) postmaster() string { return "postmaster@" + l.Hostname }
 
 func (l *loaded) absolute(key, path string) string {
 	if path == "" || filepath.IsAbs(path) {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"reflect"
@@ -76,11 +77,15 @@ func (l *loaded) growRoutes(env map[string]string) {
 // lookup returns a variable's value, or what is in the file that NAME_FILE names,
 // without the newline at its end; from is the variable found, "" when none is set.
 func lookup(env map[string]string, name string) (value, from string, err error) {
-	if value, ok := env[name]; ok {
+	value, set := env[name]
+	path := env[name+"_FILE"]
+	inFile := path != ""
+	switch {
+	case set && inFile:
+		return "", name, errors.New("is set, and " + name + "_FILE as well: keep one of them")
+	case set:
 		return value, name, nil
-	}
-	path, ok := env[name+"_FILE"]
-	if !ok {
+	case !inFile:
 		return "", "", nil
 	}
 	text, err := os.ReadFile(path) //nolint:gosec // the operator names the file

@@ -1,10 +1,13 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
+	"math"
 	"reflect"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/pelletier/go-toml/v2"
@@ -32,6 +35,21 @@ func (f fault) String() string {
 		s += " (" + f.Fix + ")"
 	}
 	return s
+}
+
+// line is the line of the file, and beyond all lines for what is not in the file.
+func (f fault) line() int {
+	_, text, _ := strings.Cut(f.Where, ":")
+	if n, err := strconv.Atoi(text[strings.LastIndex(text, ":")+1:]); err == nil {
+		return n
+	}
+	return math.MaxInt
+}
+
+// sorted puts faults in the order of the file.
+func sorted(faults []fault) []fault {
+	slices.SortStableFunc(faults, func(a, b fault) int { return cmp.Compare(a.line(), b.line()) })
+	return faults
 }
 
 // configError is everything wrong with a configuration.
@@ -73,10 +91,10 @@ func (l *loaded) unknownKey(de *toml.DecodeError) fault {
 	row, _ := de.Position()
 	f := fault{
 		Where: fmt.Sprintf("%s:%d", l.file, row), Key: key, Text: "there is no such key",
-		Fix: "all keys: mittente config print",
+		Fix: "all keys: mittente config print --default",
 	}
 	if near := nearest(key); near != "" {
-		f.Fix = fmt.Sprintf("did you mean %s? all keys: mittente config print", near)
+		f.Fix = fmt.Sprintf("did you mean %s? all keys: mittente config print --default", near)
 	}
 	return f
 }

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"net/url"
+	"strconv"
 	"strings"
 )
 
@@ -31,6 +32,37 @@ func printConfig(w io.Writer, c *Config) error {
 	}
 	_, err := io.WriteString(w, b.String())
 	return err
+}
+
+// configObject is c for programs: sections are objects, [[route]] is an array,
+// secrets are masked.
+func configObject(c *Config) map[string]any {
+	object := map[string]any{}
+	routes := make([]map[string]any, len(c.Routes))
+	for i := range routes {
+		routes[i] = map[string]any{}
+	}
+	object["route"] = routes
+	for _, s := range settings(c) {
+		in := object
+		section, name := splitKey(s.key)
+		if number, ok := strings.CutPrefix(section, "route."); ok {
+			n, _ := strconv.Atoi(number) // settings counts them
+			in = routes[n-1]
+		} else if section != "" {
+			known, ok := object[section].(map[string]any)
+			if !ok {
+				known = map[string]any{}
+				object[section] = known
+			}
+			in = known
+		}
+		in[name] = s.value.Interface()
+		if text, ok := in[name].(string); ok {
+			in[name] = mask(text, s.secret)
+		}
+	}
+	return object
 }
 
 func writeRoutes(b *strings.Builder, c *Config) {

@@ -56,7 +56,7 @@ func (c *checker) identity() {
 			c.faults = append(c.faults, fault{Where: "environment MITTENTE_SECRET_KEY", Text: err.Error()})
 		}
 	}
-	if from := c.l.Notify.From; from != "" && c.l.origin["notify.from"] != "" {
+	if from := c.l.Notify.From; from != c.l.postmaster() { // else it is as good as the hostname
 		if _, err := mail.ParseAddress(from); err != nil {
 			c.fail("notify.from", err.Error(), `want something like "postmaster@example.com"`)
 		}

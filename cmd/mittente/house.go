@@ -32,6 +32,7 @@ type house struct {
 	senders  *sender.Senders
 	spool    *spool.Spool
 	queue    *queue.Queue
+	actor    string // who works with it, for the audit log
 }
 
 // use says what a command wants of the database.
@@ -48,6 +49,7 @@ func (a *app) open(ctx context.Context, u use) (*house, error) {
 	if err != nil {
 		return nil, err
 	}
+	who := actor() // before the identity changes
 	if err := becomeOwner(l.DataDir); err != nil {
 		return nil, err
 	}
@@ -59,7 +61,11 @@ func (a *app) open(ctx context.Context, u use) (*house, error) {
 	if errors.Is(err, fs.ErrPermission) {
 		err = fmt.Errorf("%w (run it as root, or as the owner of %s)", err, l.DataDir)
 	}
-	return h, err
+	if err != nil {
+		return nil, err
+	}
+	h.actor = who
+	return h, nil
 }
 
 // with opens the house, lets do work in it, and closes it.
@@ -102,7 +108,7 @@ func (h *house) furnish(ctx context.Context, deps houseDeps) error {
 	}
 	secret, err := h.secret(ctx)
 	if err != nil {
-		return err
+		return fmt.Errorf("%w: %w", errUnavailable, err)
 	}
 	if h.resolver, err = newResolver(h.cfg.DNS, reg); err != nil {
 		return err
@@ -152,7 +158,7 @@ func (h *house) secret(ctx context.Context) (sender.Secret, error) {
 	}
 	secret, err := sender.LoadSecret(h.cfg.secretPath())
 	if errors.Is(err, fs.ErrNotExist) {
-		return secret, fmt.Errorf("%w: the secret key %s is missing, and the database was made with it: put it back", errUnavailable, h.cfg.secretPath())
+		return secret, fmt.Errorf("the secret key %s is missing, and the database was made with it: put it back", h.cfg.secretPath())
 	}
 	return secret, err
 }
@@ -187,7 +193,7 @@ func (h *house) change(ctx context.Context, entry event.Audit, do func(*db.Tx, *
 		if err := do(tx, &e); err != nil {
 			return err
 		}
-		e.Actor = actor()
+		e.Actor = h.actor
 		return event.Record(tx, e)
 	})
 }

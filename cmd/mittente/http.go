@@ -15,9 +15,12 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"mittente/internal/id"
 )
 
-// web answers machines: health, readiness, metrics; everything else is 404.
+// web answers machines: health, readiness, metrics; and people who follow the
+// link of a refusal. Everything else is 404.
 type web struct {
 	listener net.Listener
 	server   *http.Server
@@ -77,6 +80,8 @@ func (w *web) routes() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /healthz", func(rw http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(rw, "ok\n") })
 	mux.HandleFunc("GET /readyz", w.readyz)
+	mux.HandleFunc("GET /{$}", func(rw http.ResponseWriter, _ *http.Request) { plain(rw, welcome) })
+	mux.HandleFunc("GET /authorise/{id}", authorise)
 	mux.HandleFunc("GET /metrics", func(rw http.ResponseWriter, r *http.Request) {
 		if !w.allowed(r.RemoteAddr) {
 			http.Error(rw, "metrics are not for this address: see [http] metrics_allow", http.StatusForbidden)
@@ -85,6 +90,39 @@ func (w *web) routes() http.Handler {
 		w.metrics.ServeHTTP(rw, r)
 	})
 	return http.MaxBytesHandler(mux, 1<<10)
+}
+
+const welcome = `This is mittente, an SMTP relay. A web console is not there yet.
+
+For machines: /healthz, /readyz, and /metrics from allowed networks.
+`
+
+// authorise answers the link of a refusal. Without a sign-in it says nothing of
+// what is stored, not even whether there is such a refusal.
+func authorise(rw http.ResponseWriter, r *http.Request) {
+	event, err := id.Parse[id.Event](r.PathValue("id"))
+	if err != nil {
+		http.NotFound(rw, r)
+		return
+	}
+	plain(rw, fmt.Sprintf(`Refusal %s
+
+An address was refused as a sender. The operator of this server can allow it with
+
+  mittente user edit NAME --sender ADDRESS     one address
+  mittente user edit NAME --domain DOMAIN      every address of a domain
+
+where NAME is the SMTP+ user that the refusal names. A domain or an address has to
+be verified before mail goes through (mittente domain verify DOMAIN). The refusal is
+in the server's log, with this number in its reply.
+`, event))
+}
+
+// plain writes text that no browser takes for anything else.
+func plain(rw http.ResponseWriter, text string) {
+	rw.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	rw.Header().Set("X-Content-Type-Options", "nosniff")
+	_, _ = io.WriteString(rw, text) //nolint:gosec // plain text, and of the visitor's own only an id that was read and written anew
 }
 
 func (w *web) readyz(rw http.ResponseWriter, r *http.Request) {

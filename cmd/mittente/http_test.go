@@ -73,8 +73,30 @@ func TestReadiness(t *testing.T) {
 	want("GET", "/readyz", 503, "shutting down")
 	want("GET", "/healthz", 200, "ok")
 	want("POST", "/healthz", 405, "")
-	for _, path := range []string{"/", "/index.html", "/metrics/", "/healthz/x", "/debug/pprof/"} {
+	for _, path := range []string{"/index.html", "/authorise", "/authorise/", "/authorise/x", "/authorise/msg_06h0siad61omd1gkgcque6j1qg", "/authorise/evt_06h0siad61omd1gkgcque6j1qg/x", "/metrics/", "/healthz/x", "/debug/pprof/"} {
 		want("GET", path, 404, "")
+	}
+}
+
+// TestPages: what people see who follow the link of a refusal, or come by.
+func TestPages(t *testing.T) {
+	w := openWeb(t, HTTPConfig{Listen: "127.0.0.1:0"}, nil)
+	defer w.listener.Close()
+	const refusal = "evt_06h0siad61omd1gkgcque6j1qg"
+	for path, wants := range map[string][]string{
+		"/":                     {"SMTP relay", "/healthz", "/readyz", "not there yet"},
+		"/authorise/" + refusal: {"Refusal " + refusal, "mittente user edit NAME --sender ADDRESS", "server's log"},
+	} {
+		rec := httptest.NewRecorder()
+		w.routes().ServeHTTP(rec, httptest.NewRequest(http.MethodGet, path, nil))
+		if kind := rec.Header().Get("Content-Type"); rec.Code != 200 || kind != "text/plain; charset=utf-8" {
+			t.Errorf("%s: %d, %s", path, rec.Code, kind)
+		}
+		for _, want := range wants {
+			if !strings.Contains(rec.Body.String(), want) {
+				t.Errorf("%s: %q has no %q", path, rec.Body, want)
+			}
+		}
 	}
 }
 

@@ -48,11 +48,12 @@ func becomeOwner(dir string) error {
 }
 
 // becomeServer is becomeOwner for a server: it keeps the right to bind ports below
-// 1024 where the system can grant it; else those ports are skipped and shown.
-func becomeServer(dir string) error {
+// 1024 where the system can grant it; else those ports are skipped and shown, and
+// lost says why.
+func becomeServer(dir string) (lost string, err error) {
 	uid, _, ok := owner(dir)
 	if os.Geteuid() != 0 || !ok || uid == 0 {
-		return nil
+		return "", nil
 	}
 	return keepLowPorts(func() error { return becomeOwner(dir) })
 }

@@ -3,7 +3,9 @@ package main
 import (
 	"os"
 	"os/exec"
+	"os/user"
 	"path/filepath"
+	"strings"
 	"testing"
 )
 
@@ -35,6 +37,7 @@ func TestCommandsTakeTheOwnersIdentity(t *testing.T) {
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
+	expectActors(t, data)
 	names, err := filepath.Glob(filepath.Join(data, "*"))
 	if err != nil || len(names) < 2 {
 		t.Fatal("nothing was made", err)
@@ -46,6 +49,25 @@ func TestCommandsTakeTheOwnersIdentity(t *testing.T) {
 		}
 		if !ownedBy(name, uid) || info.Mode().Perm()&0o077 != 0 {
 			t.Errorf("%s: mode %v, and not of user %d alone", name, info.Mode(), uid)
+		}
+	}
+}
+
+// expectActors: the audit log has the name of who typed it, not of the folder's owner.
+func expectActors(t *testing.T, data string) {
+	t.Helper()
+	who, err := user.Current()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for sudoer, want := range map[string]string{"": who.Username, "alice": "alice"} {
+		for _, args := range [][]string{{"add", sudoer + "x.example"}, {"verify", sudoer + "x.example", "--override", "--reason", "ours"}} {
+			cmd := exec.Command("mittente", append([]string{"domain"}, args...)...)
+			cmd.Env = append(os.Environ(), "MITTENTE_DATA_DIR="+data, "MITTENTE_HOSTNAME=mx.test.example", "SUDO_USER="+sudoer, "DOAS_USER=")
+			out, err := cmd.CombinedOutput()
+			if err != nil || args[0] == "verify" && !strings.Contains(string(out), "by your word, "+want+",") {
+				t.Fatalf("%v\n%s", err, out)
+			}
 		}
 	}
 }

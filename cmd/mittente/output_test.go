@@ -4,6 +4,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"mittente/internal/sender"
 )
 
 // TestOneLine keeps control characters off the operator's terminal.
@@ -49,6 +51,75 @@ func TestTable(t *testing.T) {
 		}
 		if got := out.String(); got != c.want {
 			t.Errorf("%s\n got %q\nwant %q", c.output, got, c.want)
+		}
+	}
+}
+
+// TestPrintCheck never proposes a second SPF record.
+func TestPrintCheck(t *testing.T) {
+	spf := sender.Record{Purpose: sender.PurposeSPF, Type: "TXT", Name: "shop.example", Value: "v=spf1 a:mx.example ~all"}
+	for _, c := range []struct {
+		check sender.Check
+		want  string
+	}{
+		{
+			sender.Check{Record: spf, Problem: "there is none"},
+			"proposed  spf  shop.example TXT\n  expected  v=spf1 a:mx.example ~all\n  found     nothing: there is none\n",
+		},
+		{
+			sender.Check{Record: spf, Found: []string{"v=spf1 mx -all"}, Advice: "add a:mx.example to the SPF record that is there"},
+			"proposed  spf  shop.example TXT\n  to do     add a:mx.example to the SPF record that is there\n  found     v=spf1 mx -all\n",
+		},
+		{sender.Check{Record: spf, OK: true}, "ok  spf  shop.example TXT\n"},
+	} {
+		var out strings.Builder
+		printCheck(&out, &app{}, c.check)
+		if out.String() != c.want {
+			t.Errorf("got %q, want %q", out.String(), c.want)
+		}
+	}
+}
+
+// TestRemark joins what is worth knowing, and drops what no longer stands against a domain.
+func TestRemark(t *testing.T) {
+	for want, v := range map[string]domainView{
+		"":              {State: sender.StateVerified, LastError: "no record"},
+		"ours":          {State: sender.StateVerified, Reason: "ours", LastError: "no record"},
+		"no record":     {State: sender.StatePending, LastError: "no record"},
+		"ours; no more": {State: sender.StateRevoked, Reason: "ours", LastError: "no more"},
+	} {
+		if got := v.remark(); got != want {
+			t.Errorf("got %q, want %q", got, want)
+		}
+	}
+}
+
+// TestHint writes commands as they have to be typed.
+func TestHint(t *testing.T) {
+	for _, c := range []struct{ config, text, want string }{
+		{"", "try mittente user ls", "try mittente user ls"},
+		{"-", "try mittente user ls", "try mittente user ls"},
+		{"a.toml", "mittente domain add x, then `user ls`; another mittente runs", "mittente -c a.toml domain add x, then `mittente -c a.toml user ls`; another mittente runs"},
+		{"it's $1.toml", "mittente serve", `mittente -c 'it'\''s $1.toml' serve`},
+		{"a.toml", "mittente -c a.toml serve", "mittente -c a.toml serve"},
+	} {
+		if got := (&app{config: c.config}).hint(c.text); got != c.want {
+			t.Errorf("with %q: %q, want %q", c.config, got, c.want)
+		}
+	}
+}
+
+// TestRemote shows a server that has no name once.
+func TestRemote(t *testing.T) {
+	for want, v := range map[string]eventView{
+		"127.0.0.1":            {RemoteMTA: "127.0.0.1", RemoteAddr: "127.0.0.1"},
+		"192.0.2.1":            {RemoteMTA: "[192.0.2.1]", RemoteAddr: "192.0.2.1"},
+		"mx.example 192.0.2.1": {RemoteMTA: "mx.example", RemoteAddr: "192.0.2.1"},
+		"":                     {},
+		"192.0.2.7":            {RemoteAddr: "192.0.2.7"},
+	} {
+		if got := v.remote(); got != want {
+			t.Errorf("got %q, want %q", got, want)
 		}
 	}
 }

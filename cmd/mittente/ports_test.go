@@ -28,6 +28,20 @@ func TestPortReport(t *testing.T) {
 	}
 }
 
+// TestExplainSkipped: a port that was not permitted is told apart from one that is busy.
+func TestExplainSkipped(t *testing.T) {
+	skipped := []msa.Skipped{
+		{Ports: "25", Reason: "not permitted: ports below 1024 need CAP_NET_BIND_SERVICE"}, {Ports: "2525", Reason: "in use"},
+	}
+	if got := (&relay{}).explain(skipped); !reflect.DeepEqual(got, skipped) {
+		t.Errorf("got %+v", got)
+	}
+	got := (&relay{lowPorts: "built with cgo"}).explain(skipped)
+	if got[0].Reason != "not permitted: built with cgo" || got[1].Reason != "in use" {
+		t.Errorf("got %+v", got)
+	}
+}
+
 // TestDoorAddress finds where to dial the running server.
 func TestDoorAddress(t *testing.T) {
 	r := nodeReport{Ports: []portRange{

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net/netip"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/coreos/go-systemd/v22/daemon"
@@ -35,11 +36,12 @@ func (serveCmd) Run(ctx context.Context, a *app) error {
 		return err
 	}
 	log, level := newLog(a.err, l.Log)
-	if err := becomeServer(l.DataDir); err != nil {
+	lost, err := becomeServer(l.DataDir)
+	if err != nil {
 		return err
 	}
 	raiseFileLimit(ctx, log)
-	r, err := newRelay(ctx, l, log)
+	r, err := newRelay(ctx, l, log, lost)
 	if err != nil {
 		return err
 	}
@@ -66,12 +68,15 @@ type relay struct {
 	smtpCert   *certificate
 	httpCert   *certificate // nil: plain HTTP
 
-	report  nodeReport
-	release func() // the lock on the data folder
+	report   nodeReport
+	lowPorts string // why ports below 1024 can't be bound, where that is known
+	doubt    *readiness
+	release  func() // the lock on the data folder
 }
 
-// newRelay opens the database, makes every room, and binds the ports.
-func newRelay(ctx context.Context, l *loaded, log *slog.Logger) (*relay, error) {
+// newRelay opens the database, makes every room, and binds the ports. lowPorts
+// says why ports below 1024 can't be had, where that is known.
+func newRelay(ctx context.Context, l *loaded, log *slog.Logger, lowPorts string) (*relay, error) {
 	if err := makeDataDir(l.DataDir); err != nil {
 		return nil, fmt.Errorf("%w: %w", errUnavailable, err)
 	}
@@ -79,7 +84,7 @@ func newRelay(ctx context.Context, l *loaded, log *slog.Logger) (*relay, error) 
 	if err != nil {
 		return nil, err
 	}
-	r := &relay{cfg: l, log: log, release: release}
+	r := &relay{cfg: l, log: log, lowPorts: lowPorts, release: release}
 	if err := r.build(ctx); err != nil {
 		return nil, errors.Join(err, r.close())
 	}
@@ -177,6 +182,7 @@ func (r *relay) open(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("%w: %w", errUnavailable, err)
 	}
+	skipped = r.explain(skipped)
 	r.report = nodeReport{
 		Version: buildVersion(), PID: os.Getpid(), StartedAt: time.Now().UTC(), Hostname: r.cfg.Hostname, Ports: portReport(bound, skipped),
 	}
@@ -187,11 +193,30 @@ func (r *relay) open(ctx context.Context) error {
 		r.log.LogAttrs(ctx, slog.LevelWarn, "ports skipped", slog.String("address", s.Addr.String()),
 			slog.String("ports", s.Ports), slog.String("reason", s.Reason))
 	}
+	r.doubt = &readiness{room: r.house.db.Room, write: r.tell}
+	return r.tell(ctx)
+}
+
+// tell writes what only this process knows where other processes read it.
+func (r *relay) tell(ctx context.Context) error {
 	doc, err := json.Marshal(r.report)
 	if err != nil {
 		return err
 	}
 	return r.house.queue.Report(ctx, nodeName, doc)
+}
+
+// explain says of ports that were not permitted why, where this process knows better.
+func (r *relay) explain(skipped []msa.Skipped) []msa.Skipped {
+	if r.lowPorts == "" {
+		return skipped
+	}
+	return convert(skipped, func(s msa.Skipped) msa.Skipped {
+		if strings.HasPrefix(s.Reason, "not permitted") {
+			s.Reason = "not permitted: " + r.lowPorts
+		}
+		return s
+	})
 }
 
 // run runs every room until ctx ends, then ends them in the order in which mail
@@ -204,7 +229,7 @@ func (r *relay) run(ctx context.Context) error {
 		r.web.ready = r.ready
 		answers = append(answers, r.web.run)
 	}
-	tables := stage{h.accounts.Run, h.spool.Run, h.queue.Run, r.signals, watchdog(r.alive)}
+	tables := stage{h.accounts.Run, h.spool.Run, h.queue.Run, r.doubt.run, r.signals, watchdog(r.alive)}
 	for _, c := range []*certificate{r.smtpCert, r.httpCert} {
 		if c != nil {
 			tables = append(tables, func(ctx context.Context) error { return c.run(ctx, r.log) })
@@ -230,7 +255,7 @@ func (r *relay) leave() {
 
 // ready reports why mail can't be taken now, if it can't.
 func (r *relay) ready(ctx context.Context) error {
-	if err := r.house.db.Room(); err != nil {
+	if err := r.doubt.check(); err != nil {
 		return err
 	}
 	return r.alive(ctx)

@@ -19,7 +19,7 @@ type userView struct {
 	List       int64          `json:"list"`
 	Account    int64          `json:"account"`
 	Active     bool           `json:"active"`
-	Effective  bool           `json:"effective"` // has a verified entry, so that active means something
+	Effective  bool           `json:"effective"` // active, and with a verified entry
 	Priority   int            `json:"priority"`
 	RequireTLS bool           `json:"require_tls"`
 	Note       string         `json:"note,omitempty"`
@@ -31,6 +31,7 @@ type userView struct {
 	LastUsedAt string         `json:"last_used_at,omitempty"`
 	Warnings   []string       `json:"warnings"`
 
+	verified                bool // has a verified entry
 	created, password, used time.Time
 }
 
@@ -48,14 +49,15 @@ func (h *house) viewUser(tx *db.Tx, u account.User) (userView, error) {
 		return v, err
 	}
 	for _, e := range v.Entries {
-		v.Effective = v.Effective || e.State == sender.StateVerified
+		v.verified = v.verified || e.State == sender.StateVerified
 		if e.Kind == sender.KindAddress {
 			v.Senders = append(v.Senders, e.Text)
 		} else {
 			v.Domains = append(v.Domains, e.Text)
 		}
 	}
-	if v.Active && !v.Effective {
+	v.Effective = v.Active && v.verified
+	if v.Active && !v.verified {
 		v.Warnings = append(v.Warnings, u.Name+" is active, but none of its senders is verified: it can send nothing")
 	}
 	return v, nil
@@ -66,7 +68,7 @@ func (v userView) state() string {
 	switch {
 	case !v.Active:
 		return "inactive"
-	case !v.Effective:
+	case !v.verified:
 		return "unverified"
 	default:
 		return "active"
@@ -103,7 +105,7 @@ func (v userView) nextStep() string {
 	switch {
 	case len(v.Entries) == 0:
 		return fmt.Sprintf("Next: mittente user edit %s --domain D", v.Username)
-	case !v.Effective:
+	case !v.verified:
 		return fmt.Sprintf("Next: verify %s, then mittente user edit %s --active", strings.Join(pending, ", "), v.Username)
 	case !v.Active:
 		return fmt.Sprintf("Next: mittente user edit %s --active", v.Username)

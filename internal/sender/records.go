@@ -113,7 +113,7 @@ func spfRecords(texts []string) []string {
 // evaluation (§5.1). What an include may lead to is not followed.
 func namesSource(text, proposed string) bool {
 	mechanism := strings.Fields(strings.ToLower(proposed))[1]
-	for _, term := range strings.Fields(strings.ToLower(text)) {
+	for term := range strings.FieldsSeq(strings.ToLower(text)) {
 		switch strings.TrimPrefix(term, "+") {
 		case mechanism:
 			return true
