@@ -43,7 +43,7 @@ type Recipient struct {
 	Lease     Lease        // who may settle it; zero unless leased
 	Due       time.Time    // of the next attempt; meaningless once settled
 	Attempts  int          // attempts that have an outcome
-	Last      mail.Outcome // of the last attempt; zero before the first
+	Last      mail.Outcome // of the last attempt, or why there was none; zero before the first
 	SettledAt time.Time    // zero while unsettled
 }
 

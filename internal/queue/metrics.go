@@ -11,6 +11,7 @@ type metrics struct {
 	released  prometheus.Counter
 	reclaimed prometheus.Counter
 	lost      prometheus.Counter
+	postponed prometheus.Counter
 	settled   *prometheus.CounterVec
 	depth     *prometheus.GaugeVec
 	overdue   prometheus.Gauge
@@ -28,6 +29,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		released:  counter("released_total", "Recipients given back without an attempt."),
 		reclaimed: counter("reclaimed_total", "Recipients taken back from a lease that had died."),
 		lost:      counter("lease_lost_total", "Outcomes refused because the lease was no longer held."),
+		postponed: counter("postponed_total", "Recipients put off without an attempt of their own."),
 		settled: with.NewCounterVec(prometheus.CounterOpts{
 			Name: "mittente_queue_settled_total",
 			Help: "Attempts settled, by the state in which they left the recipient (pending: deferred).",

@@ -38,30 +38,63 @@ func (q *Queue) Settle(tx *db.Tx, item Item, o mail.Outcome, at time.Time) (Reci
 	if err != nil {
 		return item.Recipient, err
 	}
-	lease := item.Recipient.Lease
-	outcome, err := json.Marshal(o)
-	if err != nil {
+	if err := q.write(tx, item, r, settledEvent(r, at)); err != nil {
 		return item.Recipient, fmt.Errorf("settle %s: %w", r.ID, err)
-	}
-	n, err := tx.Exec(settleRecipient, r.ID, string(r.State), db.Micros(r.Due), int64(r.Attempts),
-		string(outcome), db.Micros(r.SettledAt), lease.Node, lease.Generation)
-	if err != nil {
-		return item.Recipient, fmt.Errorf("settle %s: %w", r.ID, err)
-	}
-	if n == 0 {
-		tx.OnCommit(q.metrics.lost.Inc)
-		return item.Recipient, fmt.Errorf("settle %s: %w", r.ID, ErrLeaseLost)
-	}
-	if err := event.Append(tx, settledEvent(r, at)); err != nil {
-		return item.Recipient, fmt.Errorf("settle %s: %w", r.ID, err)
-	}
-	if r.State.Settled() {
-		if err := q.close(tx, item.Message, r, at); err != nil {
-			return item.Recipient, fmt.Errorf("settle %s: %w", r.ID, err)
-		}
 	}
 	tx.OnCommit(func() { q.metrics.settled.WithLabelValues(string(r.State)).Inc() })
 	return r, nil
+}
+
+// Postpone puts off a recipient that is leased to this node and was not
+// attempted: it is pending until the due time given, its attempts stand as they
+// were, and so does its place in the backoff. The outcome, a deferral, says why:
+// it becomes the recipient's last, and its event carries no attempt's number.
+// When the recipient's time is over before it is due, it expires instead. What
+// it returns is as with Settle, ErrLeaseLost included. It may be repeated.
+func (q *Queue) Postpone(tx *db.Tx, item Item, o mail.Outcome, due time.Time) (Recipient, error) {
+	at := db.Now()
+	r, err := postponed(item, o, at, due)
+	if err != nil {
+		return item.Recipient, err
+	}
+	e := settledEvent(r, at)
+	e.Detail.Attempt = 0
+	if err := q.write(tx, item, r, e); err != nil {
+		return item.Recipient, fmt.Errorf("postpone %s: %w", r.ID, err)
+	}
+	tx.OnCommit(func() {
+		q.metrics.postponed.Inc()
+		if r.State.Settled() {
+			q.metrics.settled.WithLabelValues(string(r.State)).Inc()
+		}
+	})
+	return r, nil
+}
+
+// write brings a leased recipient to where it stands in r, with its event. After
+// ErrLeaseLost nothing was written.
+func (q *Queue) write(tx *db.Tx, item Item, r Recipient, e event.Event) error {
+	outcome, err := json.Marshal(r.Last)
+	if err != nil {
+		return err
+	}
+	lease := item.Recipient.Lease
+	n, err := tx.Exec(settleRecipient, r.ID, string(r.State), db.Micros(r.Due), int64(r.Attempts),
+		string(outcome), db.Micros(r.SettledAt), lease.Node, lease.Generation)
+	if err != nil {
+		return err
+	}
+	if n == 0 {
+		tx.OnCommit(q.metrics.lost.Inc)
+		return ErrLeaseLost
+	}
+	if err := event.Append(tx, e); err != nil {
+		return err
+	}
+	if !r.State.Settled() {
+		return nil
+	}
+	return q.close(tx, item.Message, r, e.At)
 }
 
 // settled works out where an outcome leaves the recipient; it reads nothing.
@@ -69,7 +102,6 @@ func (q *Queue) settled(item Item, o mail.Outcome, at time.Time) (Recipient, err
 	r := item.Recipient
 	r.Attempts++
 	r.Last = o
-	r.Lease = Lease{}
 	m := fail
 	switch o.Action {
 	case mail.Delivered:
@@ -83,11 +115,30 @@ func (q *Queue) settled(item Item, o mail.Outcome, at time.Time) (Recipient, err
 	default:
 		return r, fmt.Errorf("settle %s: no action in %+v", r.ID, o)
 	}
+	return r.moved(m, at)
+}
+
+// postponed works out where a recipient stands that is put off without an attempt.
+func postponed(item Item, o mail.Outcome, at, due time.Time) (Recipient, error) {
+	r := item.Recipient
+	r.Last = o
+	if o.Action != mail.Deferred {
+		return r, fmt.Errorf("postpone %s: no deferral: %+v", r.ID, o)
+	}
+	if due.After(item.Message.AcceptedAt.Add(lifetime)) {
+		return r.moved(expire, at)
+	}
+	r.Due = due
+	return r.moved(postpone, at)
+}
+
+// moved is a leased recipient after a move that ends its lease.
+func (r Recipient) moved(m move, at time.Time) (Recipient, error) {
 	state, ok := r.State.next(m)
 	if !ok {
 		return r, fmt.Errorf("settle %s: %s from %s: %w", r.ID, m, r.State, ErrMove)
 	}
-	r.State = state
+	r.State, r.Lease = state, Lease{}
 	if state.Settled() {
 		r.SettledAt = at
 	}
