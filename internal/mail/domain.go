@@ -1,6 +1,7 @@
 package mail
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 	"unicode/utf8"
@@ -26,7 +27,7 @@ func ParseDomain(s string) (Domain, error) {
 	ascii := lowerASCII(strings.TrimSuffix(s, "."))
 	if !isASCII(ascii) || strings.Contains(ascii, "xn--") {
 		var err error
-		if ascii, err = idna.Lookup.ToASCII(ascii); err != nil {
+		if ascii, err = toASCII(ascii); err != nil {
 			return "", fmt.Errorf("%q: %w: %w", s, ErrDomain, err)
 		}
 	}
@@ -46,6 +47,25 @@ func ParseDomain(s string) (Domain, error) {
 		return "", fmt.Errorf("%q: %w", s, ErrDomain)
 	}
 	return Domain(ascii), nil
+}
+
+// toASCII gives A-labels that read back as themselves. The library's mapping does
+// not promise that: U+2135 (alef symbol) becomes the Hebrew letter, in a label
+// that then breaks the Bidi rule (RFC 5893). A domain that is written once and
+// refused when it is read again would be stuck wherever it is stored.
+func toASCII(s string) (string, error) {
+	once, err := idna.Lookup.ToASCII(s)
+	if err != nil {
+		return "", err
+	}
+	again, err := idna.Lookup.ToASCII(once)
+	if err != nil {
+		return "", err
+	}
+	if again != once {
+		return "", errors.New("its A-labels have another meaning when read again")
+	}
+	return once, nil
 }
 
 // Unicode returns the domain in its own letters, for people.

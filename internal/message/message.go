@@ -11,7 +11,7 @@ import (
 // Bounds on what a client may make us hold and look at.
 const (
 	// MaxHeader is the size of a header section, in octets, that ReadHeader takes by default.
-	MaxHeader = 1 << 20
+	MaxHeader = 256 << 10
 
 	maxFields    = 10_000
 	maxMailboxes = 100 // in one From field

@@ -58,10 +58,11 @@ func contains(own []mail.Address, a mail.Address) bool {
 	return false
 }
 
-// decodeName decodes the encoded words of a name in quotes or out of them. Where
-// the character set is not known here, but perhaps to the recipient's program,
-// bytes are taken for characters: that shows the ASCII in any set that contains
-// it. A word that does not decode is an error, since programs repair it in their own ways.
+// decodeName decodes the encoded words of a name in quotes or out of them. A
+// character set that is not known here may be to the recipient's program: where
+// it is sure to contain ASCII, bytes are taken for characters, which shows the
+// ASCII; any other is an error (in EBCDIC or UTF-7 "<" is not the byte "<"). So
+// is a word that does not decode, since programs repair it in their own ways.
 func decodeName(name string) (string, error) {
 	if !strings.Contains(name, "=?") {
 		return name, nil
@@ -74,7 +75,7 @@ func decodeName(name string) (string, error) {
 		if text, err := charset(set, bytes.NewReader(raw)); err == nil {
 			return text, nil
 		}
-		if hidesASCII(set) {
+		if !containsASCII(set) {
 			return nil, errCharset
 		}
 		return charmap.ISO8859_1.NewDecoder().Reader(bytes.NewReader(raw)), nil
@@ -86,14 +87,14 @@ func decodeName(name string) (string, error) {
 	return text, nil
 }
 
-// hidesASCII tells the character sets in which "<" need not be the byte "<": the
-// forms of UTF-7, UTF-16 and UTF-32, and EBCDIC.
-func hidesASCII(set string) bool {
-	set = strings.NewReplacer("-", "", "_", "").Replace(strings.ToLower(set))
-	for _, part := range []string{"utf7", "utf16", "utf32", "ucs", "10646", "ebcdic", "ibm037", "cp037"} {
-		if strings.Contains(set, part) {
-			return true
-		}
+// containsASCII tells character sets that are met in mail, are not known to
+// charset, and have ASCII in its place.
+func containsASCII(set string) bool {
+	set, _, _ = strings.Cut(strings.ToLower(set), "*") // RFC 2231 §5: a language may follow
+	switch set {
+	case "unknown-8bit", "x-unknown", "utf8mb4", "utf-8mb4",
+		"cp437", "ibm437", "cp850", "ibm850", "cp852", "ibm852", "cp858", "ibm858":
+		return true
 	}
 	return false
 }

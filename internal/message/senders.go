@@ -22,6 +22,20 @@ func (h Header) Senders() (from, sender []mail.Address, err error) {
 	return from, sender, nil
 }
 
+// CheckFrom says whether an address may be put in a From field that Complete adds:
+// it is nil, or wraps ErrMalformed for an address that Senders would refuse there
+// (a local-part that looks like another mailbox).
+func CheckFrom(a mail.Address) error {
+	found, err := parseMailboxes([]byte(a.String()), 1)
+	switch {
+	case err != nil:
+		return fmt.Errorf("%w: From: %w", ErrMalformed, err)
+	case len(found) != 1 || found[0] != a:
+		return fmt.Errorf("%w: From: <%s> reads as another address", ErrMalformed, a)
+	}
+	return nil
+}
+
 // mailboxes reads the only field of a kind; nil when there is none.
 func (h Header) mailboxes(k kind, most int) ([]mail.Address, error) {
 	var found []mail.Address

@@ -153,6 +153,7 @@ func TestS20_FromRefused(t *testing.T) {
 		"encoded brackets in quotes":   `"=?utf-8?b?` + b64 + `?=" <a@b.example>`,
 		"encoded brackets in comment":  "a@b.example (=?utf-8?b?" + b64 + "?=)",
 		"encoded without padding":      "=?utf-8?b?PGJvc3NAYmFuay5leGFtcGxlPiE?= <a@b.example>",
+		"encoded in EBCDIC":            "=?cp500?b?TIKWoqJ8gYGVkkuFp4GUl5OFbg==?= <a@b.example>",
 		"encoded in UTF-7":             "=?utf-7?q?+ADw-boss+AEA-bank.example+AD4-?= <a@b.example>",
 		"encoded in UTF-16":            "=?utf-16be?b?ADwAYgBAAGIALgBjAG8APg==?= <a@b.example>",
 		"encoded with a language":      "=?utf-8*en?b?" + b64 + "?= <a@b.example>",
@@ -227,5 +228,28 @@ func TestS20_Bounds(t *testing.T) {
 	_, _, err := header(t, "From: "+strings.Repeat("x", 60_000)+"@b.example").Senders()
 	if !errors.Is(err, ErrMalformed) || len(err.Error()) > 300 {
 		t.Errorf("long local-part: %.400v", err)
+	}
+}
+
+// An address that Complete would put in From must be one that Senders takes there.
+func TestCheckFrom(t *testing.T) {
+	for local, ok := range map[string]bool{
+		"shop":                            true,
+		"shop+tag":                        true,
+		`"a shop"`:                        true,
+		"größe":                           true,
+		`"<boss@bank.example>"`:           false,
+		`"boss@bank.example,"`:            false,
+		"=?utf-8?q?boss=40bank.example?=": false,
+		"a\u202eb":                        false,
+	} {
+		a, err := mail.ParseAddress(local + "@b.example")
+		if err != nil {
+			t.Fatal(err)
+		}
+		err = CheckFrom(a)
+		if ok != (err == nil) || err != nil && !errors.Is(err, ErrMalformed) {
+			t.Errorf("%s: %v", a, err)
+		}
 	}
 }

@@ -58,7 +58,7 @@ func rejection(reason string, s submission.Session, address string) error {
 	switch r := submission.Reason(reason); r {
 	case submission.NotAuthorised, submission.Pending, submission.FormVisitor, submission.Malformed, submission.Loop:
 		return &submission.Rejection{Reason: r, User: s.Principal.User.Name, Address: address, Event: id.Event{1, 2, 3}, Cause: errors.New("two From fields")}
-	case submission.StorageFull, submission.StorageDown, submission.CredentialSpent:
+	case submission.StorageFull, submission.StorageDown, submission.Busy, submission.CredentialSpent:
 		return &submission.Rejection{Reason: r, User: s.Principal.User.Name}
 	case "broken":
 		return errors.New("an error the client is told nothing of")

@@ -116,6 +116,8 @@ func gateRefused(err error, publicURL string) (reply smtp.Reply, ok bool) {
 		return say(452, status(4, 3, 1), "No room for messages, try again later"), true
 	case submission.StorageDown:
 		return say(451, status(4, 3, 0), "Messages can't be stored now, try again later"), true
+	case submission.Busy:
+		return say(451, status(4, 3, 2), "Too many messages at once, try again later"), true
 	case submission.CredentialSpent:
 		return say(550, status(5, 7, 0), "The one-time password is used up"), true
 	}

@@ -29,7 +29,7 @@ type author struct {
 func (g *Gate) authorise(ctx context.Context, s Session, reverse mail.ReversePath, h message.Header) (author, error) {
 	from, senders, err := h.Senders()
 	if errors.Is(err, message.ErrNoFrom) && !reverse.IsNull() {
-		from, err = []mail.Address{reverse.Address}, nil // completed with it
+		from, err = []mail.Address{reverse.Address}, message.CheckFrom(reverse.Address) // completed with it
 	}
 	if err != nil {
 		return author{}, g.refuse(ctx, s, Rejection{Reason: Malformed, Place: PlaceFrom, Cause: err})

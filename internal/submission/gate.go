@@ -2,6 +2,7 @@
 package submission
 
 import (
+	"cmp"
 	"context"
 	"io"
 	"sync"
@@ -21,8 +22,10 @@ import (
 
 // Config is what an operator can set.
 type Config struct {
-	Hostname       string // names this server in trace fields and in the Message-IDs it makes
-	MaxHeaderBytes int    // of the header section, in octets; 0 means 1 MiB
+	Hostname       string        // names this server in trace fields and in the Message-IDs it makes
+	MaxHeaderBytes int           // of the header section, in octets; 0 means message.MaxHeader
+	MaxTransfers   int           // messages taken in at once, which bounds the memory they need; 0 means 500
+	Patience       time.Duration // a message waits so long for its turn; 0 means 30 s
 }
 
 // Deps are the rooms the gate asks and writes to.
@@ -43,23 +46,25 @@ type Gate struct {
 	deps    Deps
 	metrics *metrics
 	buffers sync.Pool // *[]byte of copyBuffer octets
+	turns   chan struct{}
 }
 
 const (
-	defaultMaxHeader = 1 << 20
+	defaultTransfers = 500
+	defaultPatience  = 30 * time.Second
 	copyBuffer       = 32 << 10
 )
 
 // New returns a gate; reg may be nil.
 func New(cfg Config, deps Deps, reg prometheus.Registerer) *Gate {
-	if cfg.MaxHeaderBytes == 0 {
-		cfg.MaxHeaderBytes = defaultMaxHeader
-	}
+	cfg.MaxTransfers = cmp.Or(cfg.MaxTransfers, defaultTransfers)
+	cfg.Patience = cmp.Or(cfg.Patience, defaultPatience)
 	return &Gate{
 		cfg:     cfg,
 		deps:    deps,
 		metrics: newMetrics(reg),
 		buffers: sync.Pool{New: func() any { b := make([]byte, copyBuffer); return &b }},
+		turns:   make(chan struct{}, cfg.MaxTransfers),
 	}
 }
 
@@ -106,6 +111,10 @@ func (g *Gate) Submit(ctx context.Context, s Session, env mail.Envelope, content
 }
 
 func (g *Gate) submit(ctx context.Context, s Session, env mail.Envelope, content io.Reader) (*queue.Message, error) {
+	if err := g.turn(ctx, s); err != nil {
+		return nil, err
+	}
+	defer func() { <-g.turns }()
 	header, body, err := message.ReadHeader(content, g.cfg.MaxHeaderBytes)
 	if err != nil {
 		return nil, g.unreadable(ctx, s, err)
@@ -116,14 +125,31 @@ func (g *Gate) submit(ctx context.Context, s Session, env mail.Envelope, content
 	}
 	m := g.draft(s, env, header, by)
 	w := g.deps.Spool.Create(m.Account)
-	err = g.write(w, g.complete(m, s, header), body, m)
-	if err == nil {
-		err = g.commit(ctx, s.Principal, w, m, env.To)
+	defer w.Discard(context.WithoutCancel(ctx)) // what was written ahead for nothing goes, though the client has gone
+	if err := g.write(w, g.complete(m, s, header), body, m); err != nil {
+		return nil, storageRejection(m.UserName, err)
 	}
-	if err != nil {
-		w.Discard(context.WithoutCancel(ctx)) // what was written ahead goes, though the client has gone
+	if err := g.commit(ctx, s.Principal, w, m, env.To); err != nil {
 		return nil, storageRejection(m.UserName, err)
 	}
 	g.deps.Accounts.Used(s.Principal.User.ID, m.AcceptedAt)
 	return m, nil
+}
+
+// turn waits for one of the places in g.turns. While it waits the client's
+// content stays in the client's hands.
+func (g *Gate) turn(ctx context.Context, s Session) error {
+	select {
+	case g.turns <- struct{}{}:
+		return nil
+	default:
+	}
+	wait, cancel := context.WithTimeout(ctx, g.cfg.Patience)
+	defer cancel()
+	select {
+	case g.turns <- struct{}{}:
+		return nil
+	case <-wait.Done():
+		return &Rejection{Reason: Busy, User: s.Principal.User.Name, Cause: wait.Err()}
+	}
 }

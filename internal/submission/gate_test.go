@@ -11,6 +11,7 @@ import (
 	"sync"
 	"testing"
 	"testing/iotest"
+	"time"
 
 	"mittente/internal/account"
 	"mittente/internal/db"
@@ -268,24 +269,26 @@ func TestHeader(t *testing.T) {
 		reverse, header string
 		want            submission.Reason
 	}{
-		"own From":                      {ours, "From: <" + ours + ">", ""},
-		"another own From":              {ours, "From: x@a.wild.example", ""},
-		"several, all own":              {ours, "From: " + ours + ", boss@verified.example\r\nSender: " + ours, ""},
-		"no From":                       {ours, "Subject: x", ""},
-		"no From, null reverse-path":    {"", "Subject: x", submission.Malformed},
-		"null reverse-path, own From":   {"", "From: " + ours, ""},
-		"null reverse-path, foreign":    {"", "From: v@elsewhere.example", submission.NotAuthorised},
-		"visitor of a form":             {ours, "From: v@elsewhere.example", submission.FormVisitor},
-		"one of several foreign":        {ours, "From: " + ours + ", v@elsewhere.example", submission.FormVisitor},
-		"pending From":                  {ours, "From: a@waiting.example", submission.Pending},
-		"foreign Sender":                {ours, "From: " + ours + "\r\nSender: v@elsewhere.example", submission.NotAuthorised},
-		"two From":                      {ours, "From: " + ours + "\r\nFrom: " + ours, submission.Malformed},
-		"empty group":                   {ours, "From: nobody:;", submission.Malformed},
-		"space before the colon":        {ours, "From : v@elsewhere.example", submission.Malformed},
-		"continuation as first line":    {ours, " From: v@elsewhere.example", submission.Malformed},
-		"a name in a comment":           {ours, "From: " + ours + " (the shop)", ""},
-		"foreign in a comment":          {ours, "From: " + ours + " (v@elsewhere.example)", submission.Malformed},
-		"foreign behind an own display": {ours, "From: \"" + ours + "\" <v@elsewhere.example>", submission.FormVisitor},
+		"own From":                       {ours, "From: <" + ours + ">", ""},
+		"another own From":               {ours, "From: x@a.wild.example", ""},
+		"several, all own":               {ours, "From: " + ours + ", boss@verified.example\r\nSender: " + ours, ""},
+		"no From":                        {ours, "Subject: x", ""},
+		"no From, null reverse-path":     {"", "Subject: x", submission.Malformed},
+		"no From, reverse-path like one": {`"<boss@bank.example>"@verified.example`, "Subject: x", submission.Malformed},
+		"no From, encoded reverse-path":  {`=?utf-8?q?boss=40bank.example?=@verified.example`, "Subject: x", submission.Malformed},
+		"null reverse-path, own From":    {"", "From: " + ours, ""},
+		"null reverse-path, foreign":     {"", "From: v@elsewhere.example", submission.NotAuthorised},
+		"visitor of a form":              {ours, "From: v@elsewhere.example", submission.FormVisitor},
+		"one of several foreign":         {ours, "From: " + ours + ", v@elsewhere.example", submission.FormVisitor},
+		"pending From":                   {ours, "From: a@waiting.example", submission.Pending},
+		"foreign Sender":                 {ours, "From: " + ours + "\r\nSender: v@elsewhere.example", submission.NotAuthorised},
+		"two From":                       {ours, "From: " + ours + "\r\nFrom: " + ours, submission.Malformed},
+		"empty group":                    {ours, "From: nobody:;", submission.Malformed},
+		"space before the colon":         {ours, "From : v@elsewhere.example", submission.Malformed},
+		"continuation as first line":     {ours, " From: v@elsewhere.example", submission.Malformed},
+		"a name in a comment":            {ours, "From: " + ours + " (the shop)", ""},
+		"foreign in a comment":           {ours, "From: " + ours + " (v@elsewhere.example)", submission.Malformed},
+		"foreign behind an own display":  {ours, "From: \"" + ours + "\" <v@elsewhere.example>", submission.FormVisitor},
 	} {
 		t.Run(name, func(t *testing.T) {
 			kept, refused := h.count(t, messages), h.count(t, refusals)
@@ -348,6 +351,35 @@ func TestStorage(t *testing.T) {
 	if !errors.As(err, &r) || r.Reason != submission.StorageFull || !r.Temporary() {
 		t.Errorf("got %v, want a temporary %s", err, submission.StorageFull)
 	}
+}
+
+// TestBusy: messages beyond the bound wait for their turn, and are told to come
+// again when it does not come.
+func TestBusy(t *testing.T) {
+	h := open(t, db.Config{})
+	h.gate = submission.New(submission.Config{Hostname: "relay.example", MaxTransfers: 1, Patience: 10 * time.Millisecond}, submission.Deps{
+		DB: h.db, Accounts: h.accounts, Senders: h.senders, Spool: h.spool, Queue: h.queue, Ready: h.take,
+	}, nil)
+	slow, finish := io.Pipe()
+	env := envelope(t, "shop@verified.example", "a@there.example")
+	var first sync.WaitGroup
+	first.Go(func() {
+		if _, err := h.gate.Submit(t.Context(), h.session, env, slow); err != nil {
+			t.Errorf("the one that was first: %v", err)
+		}
+	})
+	_, err := io.WriteString(finish, "From: shop@verified.example\r\n") // it has its turn
+	check(t, err)
+	_, err = h.submit(t, env, strings.NewReader("From: shop@verified.example\r\n\r\nx\r\n"))
+	if got := reason(t, err); got != submission.Busy {
+		t.Errorf("the second: %q, want %q", got, submission.Busy)
+	}
+	_, err = io.WriteString(finish, "\r\nx\r\n")
+	check(t, err)
+	check(t, finish.Close())
+	first.Wait()
+	_, err = h.submit(t, env, strings.NewReader("From: shop@verified.example\r\n\r\nx\r\n"))
+	check(t, err)
 }
 
 // TestCredentialsEnd: a session whose password was changed sends no more (S9, S12).

@@ -6,6 +6,7 @@ import (
 
 	"mittente/internal/db"
 	"mittente/internal/id"
+	"mittente/internal/spool"
 )
 
 // Reason says why the gate refused. Each door has one table that turns a reason
@@ -20,9 +21,10 @@ const (
 	FormVisitor     Reason = "form_visitor"   // the reverse-path is fine, the header From is foreign (S24)
 	Malformed       Reason = "malformed"      // From or Sender can't be relied upon, or the header can't be read
 	Loop            Reason = "loop"           // RFC 5321 §6.3: too many Received fields
+	CredentialSpent Reason = "spent"          // a one-time credential has had its message
 	StorageFull     Reason = "storage_full"   // no room on the disk
 	StorageDown     Reason = "storage_down"   // the database does not answer
-	CredentialSpent Reason = "spent"          // a one-time credential has had its message
+	Busy            Reason = "busy"           // too many messages are being taken in
 )
 
 // Place is where an address stood.
@@ -62,7 +64,7 @@ func (r *Rejection) Unwrap() error { return r.Cause }
 
 // Temporary reports whether the same submission may pass later.
 func (r *Rejection) Temporary() bool {
-	return r.Reason == StorageFull || r.Reason == StorageDown
+	return r.Reason == StorageFull || r.Reason == StorageDown || r.Reason == Busy
 }
 
 // storageRejection translates what the database said; an error that is not the
@@ -73,7 +75,7 @@ func storageRejection(user string, err error) error {
 		return nil
 	case errors.Is(err, db.ErrFull):
 		return &Rejection{Reason: StorageFull, User: user, Cause: err}
-	case errors.Is(err, db.ErrBusy), errors.Is(err, db.ErrUnavailable):
+	case errors.Is(err, db.ErrBusy), errors.Is(err, db.ErrUnavailable), errors.Is(err, spool.ErrSwept):
 		return &Rejection{Reason: StorageDown, User: user, Cause: err}
 	}
 	return err
