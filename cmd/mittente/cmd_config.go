@@ -4,10 +4,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net/netip"
 	"net/url"
 	"os"
 	"strings"
+
+	"mittente/internal/sender"
 )
 
 type configCmd struct {
@@ -69,7 +72,20 @@ func (configCheckCmd) Run(a *app) error {
 	if !report.Valid {
 		return fmt.Errorf("%w: %w", errSaid, faults)
 	}
-	return nil
+	return l.places()
+}
+
+// places looks at folder and secret key, as far as they are there and this person
+// may see them: serve would not start with what is found wrong here.
+func (l *loaded) places() error {
+	if info, err := os.Stat(l.DataDir); err == nil && !info.IsDir() {
+		return fmt.Errorf("%w: data_dir %s is not a folder", errUnavailable, l.DataDir)
+	}
+	_, err := sender.LoadSecret(l.secretPath())
+	if l.secret != "" || err == nil || errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) {
+		return nil
+	}
+	return fmt.Errorf("%w: %w", errUnavailable, err)
 }
 
 func printReport(out, errs io.Writer, l *loaded, r checkReport) {

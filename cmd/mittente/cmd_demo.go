@@ -63,7 +63,11 @@ func (c demoCmd) Run(ctx context.Context, a *app) error {
 	defer signal.Stop(broken)
 	own := *a
 	own.out = outlet{a.out, gone}
-	return errors.Join(c.run(ctx, &own), unread(ctx))
+	err := c.run(ctx, &own)
+	if left := unread(ctx); left != nil {
+		return left // whatever else went wrong came of it
+	}
+	return err
 }
 
 // outlet is where the demo tells its story; when nobody takes it any more, the
@@ -239,6 +243,9 @@ func (d *demo) tell(ctx context.Context) error {
 		username: d.username, password: d.password, from: demoFrom, to: demoTo, tls: "may",
 		content: testMail(from, to, "Your order 1234", "Thank you for your order.\n\nThe shop"),
 	}, indented{w})
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
 	if err != nil {
 		return fmt.Errorf("the first message: %w", err)
 	}
