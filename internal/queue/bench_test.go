@@ -133,3 +133,33 @@ func fill(b *testing.B, h *house, n int) {
 	}
 	h.Direct(true)
 }
+
+// BenchmarkEnqueue is how long a message with as many recipients holds the writer.
+func BenchmarkEnqueue(b *testing.B) {
+	for _, n := range []int{1, 10, 100, 1000} {
+		b.Run(fmt.Sprintf("recipients=%d", n), func(b *testing.B) {
+			h := newHouse(b)
+			to := make([]mail.ForwardPath, n)
+			for i := range to {
+				to[i] = mail.ForwardPath{Address: address(fmt.Sprintf("r%d@example.net", i))}
+			}
+			var inside time.Duration
+			for b.Loop() {
+				m, w := h.someMessage(id.New[id.Account]())
+				err := h.db.Batch(b.Context(), func(tx *db.Tx) error {
+					if err := w.Put(tx); err != nil {
+						return err
+					}
+					began := time.Now()
+					_, err := h.Enqueue(tx, m, to)
+					inside += time.Since(began)
+					return err
+				})
+				if err != nil {
+					b.Fatal(err)
+				}
+			}
+			b.ReportMetric(float64(inside.Microseconds())/float64(b.N), "inside-µs/op")
+		})
+	}
+}

@@ -70,36 +70,68 @@ type candidate struct {
 	Recipient
 	priority mail.Priority
 	message  *Message
+	fault    string // why it can't be attempted; empty: it can
 }
 
 // Claim leases up to n recipients that are due at the time given to this node,
 // by priority, then by due time, with a share for every account that has mail
-// waiting. What it returns is leased, also when it returns an error with it. It
+// waiting. Those that can't be read, or whose message can't, it settles as
+// failed. What it returns is leased, also when it returns an error with it. It
 // takes several transactions, none longer than a few milliseconds.
 func (q *Queue) Claim(ctx context.Context, n int, now time.Time) ([]Item, error) {
 	lease := q.lease()
 	if lease.IsZero() {
 		return nil, fmt.Errorf("claim: %w", errNotStarted)
 	}
+	items := make([]Item, 0, min(n, claimSlice))
+	for {
+		failed, err := q.claim(ctx, n-len(items), now, func(found []candidate) error {
+			taken, err := q.take(ctx, found, lease)
+			items = append(items, taken...)
+			return err
+		})
+		if err != nil {
+			return items, fmt.Errorf("claim: %w", err)
+		}
+		if failed == 0 || len(items) >= n {
+			return items, nil
+		}
+	}
+}
+
+// claim has up to n candidates taken, in slices, and returns how many it failed
+// because they can't be read: there may be more for their places.
+func (q *Queue) claim(ctx context.Context, n int, now time.Time, take func([]candidate) error) (failed int, err error) {
 	var found []candidate
-	err := q.db.View(ctx, func(tx *db.Tx) (err error) {
+	err = q.db.View(ctx, func(tx *db.Tx) (err error) {
 		if found, err = q.find(tx, n, now); err != nil {
 			return err
 		}
 		return join(tx, found)
 	})
 	if err != nil {
-		return nil, fmt.Errorf("claim: %w", err)
+		return 0, err
 	}
-	items := make([]Item, 0, len(found))
-	for slice := range slices.Chunk(found, claimSlice) {
-		taken, err := q.take(ctx, slice, lease)
-		if err != nil {
-			return items, fmt.Errorf("claim: %w", err)
+	var readable, unreadable []candidate
+	for _, c := range found {
+		if c.fault == "" {
+			readable = append(readable, c)
+		} else {
+			unreadable = append(unreadable, c)
 		}
-		items = append(items, taken...)
 	}
-	return items, nil
+	for slice := range slices.Chunk(readable, claimSlice) {
+		if err := take(slice); err != nil {
+			return 0, err
+		}
+	}
+	for slice := range slices.Chunk(unreadable, unreadableSlice) {
+		done, err := q.failAll(ctx, slice, db.Now())
+		if failed += done; err != nil {
+			return failed, err
+		}
+	}
+	return failed, nil
 }
 
 // find looks for up to n candidates. While all that is due fits in, the index
@@ -194,17 +226,25 @@ func merge(first, more []candidate, n int) []candidate {
 
 // join gives every candidate its message; those of one message share it.
 func join(tx *db.Tx, found []candidate) error {
-	seen := make(map[id.Message]*Message)
+	seen := make(map[id.Message]*Stored)
 	for i := range found {
 		c := &found[i]
-		if seen[c.Message] == nil {
-			stored, err := scanMessage(tx.Row(selectMessage, c.Message))
-			if err != nil {
+		stored, ok := seen[c.Message]
+		if !ok {
+			m, err := scanMessage(tx.Row(selectMessage, c.Message))
+			switch {
+			case errors.Is(err, sql.ErrNoRows):
+				m.Unreadable = "its message is not there"
+			case err != nil:
 				return fmt.Errorf("message %s: %w", c.Message, err)
 			}
-			seen[c.Message] = &stored.Message
+			stored = &m
+			seen[c.Message] = stored
 		}
-		c.message = seen[c.Message]
+		c.message = &stored.Message
+		if c.fault == "" {
+			c.fault = stored.Unreadable
+		}
 	}
 	return nil
 }
@@ -252,8 +292,8 @@ func (q *Queue) NextDue(ctx context.Context) (due time.Time, ok bool, err error)
 
 func scanCandidate(row db.Scanner) (candidate, error) {
 	var p int64
-	r, err := scanRecipient(row, &p)
-	return candidate{Recipient: r, priority: mail.Priority(p)}, err
+	r, err := scanRecipient(row, column{name: "priority", to: &p})
+	return candidate{Recipient: r, priority: mail.Priority(p), fault: r.Unreadable}, err
 }
 
 func scanBytes(row db.Scanner) ([]byte, error) {

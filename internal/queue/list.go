@@ -99,6 +99,9 @@ type Stored struct {
 	Recipients  int
 	Unsettled   int
 	Undelivered int // settled, but not delivered
+
+	Unreadable string // what of its row can't be read, and why; empty: nothing
+	RawFrom    string // the stored reverse-path when From can't be read from it; else empty
 }
 
 // Filter narrows a listing; zero fields do not.

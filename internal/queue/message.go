@@ -45,6 +45,9 @@ type Recipient struct {
 	Attempts  int          // attempts that have an outcome
 	Last      mail.Outcome // of the last attempt, or why there was none; zero before the first
 	SettledAt time.Time    // zero while unsettled
+
+	Unreadable string // what of its row can't be read, and why; empty: nothing
+	RawTo      string // the stored address when To can't be read from it; else empty
 }
 
 // Lease is the right of one node to attempt and settle a recipient. It carries

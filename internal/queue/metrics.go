@@ -6,15 +6,16 @@ import (
 )
 
 type metrics struct {
-	accepted  prometheus.Counter
-	claimed   prometheus.Counter
-	released  prometheus.Counter
-	reclaimed prometheus.Counter
-	lost      prometheus.Counter
-	postponed prometheus.Counter
-	settled   *prometheus.CounterVec
-	depth     *prometheus.GaugeVec
-	overdue   prometheus.Gauge
+	accepted   prometheus.Counter
+	claimed    prometheus.Counter
+	released   prometheus.Counter
+	reclaimed  prometheus.Counter
+	lost       prometheus.Counter
+	postponed  prometheus.Counter
+	unreadable prometheus.Counter
+	settled    *prometheus.CounterVec
+	depth      *prometheus.GaugeVec
+	overdue    prometheus.Gauge
 }
 
 // newMetrics registers with reg, or nowhere when it is nil.
@@ -24,12 +25,13 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		return with.NewCounter(prometheus.CounterOpts{Name: "mittente_queue_" + name, Help: help})
 	}
 	m := &metrics{
-		accepted:  counter("accepted_total", "Recipients accepted into the queue."),
-		claimed:   counter("claimed_total", "Recipients leased because they were due."),
-		released:  counter("released_total", "Recipients given back without an attempt."),
-		reclaimed: counter("reclaimed_total", "Recipients taken back from a lease that had died."),
-		lost:      counter("lease_lost_total", "Outcomes refused because the lease was no longer held."),
-		postponed: counter("postponed_total", "Recipients put off without an attempt of their own."),
+		accepted:   counter("accepted_total", "Recipients accepted into the queue."),
+		claimed:    counter("claimed_total", "Recipients leased because they were due."),
+		released:   counter("released_total", "Recipients given back without an attempt."),
+		reclaimed:  counter("reclaimed_total", "Recipients taken back from a lease that had died."),
+		lost:       counter("lease_lost_total", "Outcomes refused because the lease was no longer held."),
+		postponed:  counter("postponed_total", "Recipients put off without an attempt of their own."),
+		unreadable: counter("unreadable_total", "Recipients failed because their row or their message's can't be read."),
 		settled: with.NewCounterVec(prometheus.CounterOpts{
 			Name: "mittente_queue_settled_total",
 			Help: "Attempts settled, by the state in which they left the recipient (pending: deferred).",

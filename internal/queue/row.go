@@ -3,36 +3,126 @@ package queue
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 
 	"mittente/internal/db"
 	"mittente/internal/mail"
 )
 
+// column is one column of a row that may hold anything: what another version
+// wrote, or a hand. What it can't read it notes on its row, and the columns
+// after it are read all the same. A row must not stop those around it.
+type column struct {
+	name string
+	to   any
+	row  *reading
+}
+
+// reading is how far a row could be read.
+type reading struct{ fault string } // of the first column; empty: all of it
+
+func (r *reading) fail(name string, held any, err error) {
+	if r.fault != "" {
+		return
+	}
+	if raw, ok := held.([]byte); ok {
+		held = string(raw)
+	}
+	if text, ok := held.(string); ok {
+		held = text[:min(len(text), 320)]
+	}
+	r.fault = fmt.Sprintf("the stored %s can't be read: %q: %v", name, fmt.Sprint(held), err)
+}
+
+// Scan reads what the driver has; it fails never.
+func (c *column) Scan(src any) error {
+	if err := assign(c.to, src); err != nil {
+		c.row.fail(c.name, src, err)
+	}
+	return nil
+}
+
+// assign is what database/sql does, for the kinds of the schema, exactly.
+func assign(to, src any) error {
+	switch to := to.(type) {
+	case interface{ Scan(src any) error }:
+		return to.Scan(src)
+	case *string:
+		if v, ok := src.(string); ok {
+			*to = v
+			return nil
+		}
+	case *int64:
+		if v, ok := src.(int64); ok {
+			*to = v
+			return nil
+		}
+	case *bool:
+		switch v := src.(type) {
+		case bool:
+			*to = v
+			return nil
+		case int64:
+			*to = v != 0
+			return nil
+		}
+	case *[]byte:
+		if v, ok := src.([]byte); ok {
+			*to = slices.Clone(v)
+			return nil
+		}
+	}
+	return fmt.Errorf("a %T", src)
+}
+
+// scan reads a row into columns, each a name and where it goes.
+func (r *reading) scan(row db.Scanner, columns []column) error {
+	dest := make([]any, len(columns))
+	for i := range columns {
+		columns[i].row = r
+		dest[i] = &columns[i]
+	}
+	return row.Scan(dest...)
+}
+
 // scanRecipient reads id, message_id, account_id, forward_path, state, due,
 // attempts, lease_node, lease_generation, outcome, settled_at and what else is
 // asked for.
-func scanRecipient(row db.Scanner, more ...any) (Recipient, error) {
+func scanRecipient(row db.Scanner, more ...column) (Recipient, error) {
 	var r Recipient
+	var read reading
 	var path, state, outcome string
 	var due, attempts, settled int64
-	dest := append([]any{
-		&r.ID, &r.Message, &r.Account, &path, &state, &due, &attempts,
-		&r.Lease.Node, &r.Lease.Generation, &outcome, &settled,
-	}, more...)
-	if err := row.Scan(dest...); err != nil {
+	err := read.scan(row, append([]column{
+		{name: "id", to: &r.ID},
+		{name: "message", to: &r.Message},
+		{name: "account", to: &r.Account},
+		{name: "address", to: &path},
+		{name: "state", to: &state},
+		{name: "due time", to: &due},
+		{name: "number of attempts", to: &attempts},
+		{name: "lease", to: &r.Lease.Node},
+		{name: "lease", to: &r.Lease.Generation},
+		{name: "outcome", to: &outcome},
+		{name: "time of settlement", to: &settled},
+	}, more...))
+	if err != nil {
 		return Recipient{}, err
 	}
-	to, err := mail.ParseForwardPath(path)
-	if err != nil {
-		return Recipient{}, fmt.Errorf("recipient %s: %w", r.ID, err)
+	if r.To, err = mail.ParseForwardPath(path); err != nil {
+		r.To, r.RawTo = mail.ForwardPath{}, path
+		read.fail("address", path, err)
 	}
 	if outcome != "" {
-		if err := json.Unmarshal([]byte(outcome), &r.Last); err != nil {
-			return Recipient{}, fmt.Errorf("recipient %s: outcome: %w", r.ID, err)
+		if err := json.Unmarshal([]byte(outcome), &r.Last); err != nil { // no reason not to deliver
+			var last reading
+			last.fail("outcome", outcome, err)
+			r.Last = mail.Outcome{Diagnostic: last.fault}
 		}
 	}
-	r.To, r.State, r.Attempts = to, State(state), int(attempts)
+	r.State, r.Attempts = State(state), int(attempts)
 	r.Due, r.SettledAt = db.Time(due), db.Time(settled)
+	r.Unreadable = read.fault
 	return r, nil
 }
 
@@ -40,23 +130,45 @@ func scanRecipient(row db.Scanner, more ...any) (Recipient, error) {
 // its three counters at the end.
 func scanMessage(row db.Scanner) (Stored, error) {
 	var m Stored
+	var read reading
 	var from, signing string
 	var priority, header, accepted, recipients, unsettled, undelivered int64
 	var hash []byte
-	err := row.Scan(&m.ID, &m.Account, &m.List, &m.UserName, &from, &m.SMTPUTF8, &m.EightBit, &priority,
-		&signing, &m.HeaderFrom, &m.Subject, &m.MessageID, &m.Size, &hash, &header, &m.Content,
-		&accepted, &recipients, &unsettled, &undelivered)
+	err := read.scan(row, []column{
+		{name: "id", to: &m.ID},
+		{name: "account", to: &m.Account},
+		{name: "list", to: &m.List},
+		{name: "user name", to: &m.UserName},
+		{name: "sender", to: &from},
+		{name: "SMTPUTF8", to: &m.SMTPUTF8},
+		{name: "8BITMIME", to: &m.EightBit},
+		{name: "priority", to: &priority},
+		{name: "signing domain", to: &signing},
+		{name: "From field", to: &m.HeaderFrom},
+		{name: "subject", to: &m.Subject},
+		{name: "Message-ID", to: &m.MessageID},
+		{name: "size", to: &m.Size},
+		{name: "body hash", to: &hash},
+		{name: "size of the header", to: &header},
+		{name: "content", to: &m.Content},
+		{name: "time of acceptance", to: &accepted},
+		{name: "number of recipients", to: &recipients},
+		{name: "number of unsettled", to: &unsettled},
+		{name: "number of undelivered", to: &undelivered},
+	})
 	if err != nil {
 		return Stored{}, err
 	}
 	if m.From, err = mail.ParseReversePath(from); err != nil {
-		return Stored{}, fmt.Errorf("message %s: %w", m.ID, err)
+		m.From, m.RawFrom = mail.ReversePath{}, from
+		read.fail("sender", from, err)
 	}
 	if n := copy(m.BodyHash[:], hash); n != len(m.BodyHash) {
-		return Stored{}, fmt.Errorf("message %s: body hash of %d octets", m.ID, n)
+		read.fail("body hash", hash, fmt.Errorf("%d octets", len(hash)))
 	}
 	m.SigningDomain, m.Priority = mail.Domain(signing), mail.Priority(priority)
 	m.HeaderSize, m.AcceptedAt = int(header), db.Time(accepted)
 	m.Recipients, m.Unsettled, m.Undelivered = int(recipients), int(unsettled), int(undelivered)
+	m.Unreadable = read.fault
 	return m, nil
 }
