@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -13,9 +14,15 @@ import (
 // a second at most.
 func TestReadinessWaitsForAWrite(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var room, write error
-		probes := 0
-		r := &readiness{room: func() error { return room }, write: func(context.Context) error { probes++; return write }}
+		var room, write atomic.Pointer[error]
+		var fine error
+		room.Store(&fine)
+		write.Store(&fine)
+		var probes atomic.Int64
+		r := &readiness{
+			room:  func() error { return *room.Load() },
+			write: func(context.Context) error { probes.Add(1); return *write.Load() },
+		}
 		ctx, cancel := context.WithCancel(t.Context())
 		ended := make(chan error, 1)
 		go func() { ended <- r.run(ctx) }()
@@ -24,28 +31,29 @@ func TestReadinessWaitsForAWrite(t *testing.T) {
 			synctest.Wait()
 		}
 		later(time.Minute)
-		if err := r.check(); err != nil || probes != 0 {
-			t.Fatalf("in good health: %v, %d writes", err, probes)
+		if err := r.check(); err != nil || probes.Load() != 0 {
+			t.Fatalf("in good health: %v, %d writes", err, probes.Load())
 		}
 		locked := errors.New("held by another process")
-		room, write = locked, locked
+		room.Store(&locked)
+		write.Store(&locked)
 		later(2 * readinessLook)
-		room = nil // it forgets
+		room.Store(&fine) // it forgets
 		later(time.Minute)
 		if err := r.check(); !errors.Is(err, locked) {
 			t.Errorf("a minute later: %v", err)
 		}
-		if probes < 30 || probes > 61 {
-			t.Errorf("%d writes in a minute", probes)
+		if n := probes.Load(); n < 30 || n > 61 {
+			t.Errorf("%d writes in a minute", n)
 		}
-		write = nil
+		write.Store(&fine)
 		later(2 * readinessProbe)
-		before := probes
+		before := probes.Load()
 		if err := r.check(); err != nil {
 			t.Errorf("after a write: %v", err)
 		}
-		if later(time.Minute); probes != before {
-			t.Errorf("%d writes without need", probes-before)
+		if later(time.Minute); probes.Load() != before {
+			t.Errorf("%d writes without need", probes.Load()-before)
 		}
 		cancel()
 		if err := <-ended; err != nil {
