@@ -25,8 +25,9 @@ const (
 type call struct {
 	do     func(*Tx) error
 	solo   func(*session) error // instead of do: alone, outside a transaction
-	ticket uint64
-	wake   chan signal // takes one signal
+	urgent bool                 // goes to the head of the line
+	ticket uint64               // 0 for an urgent one: it is refused with those behind it
+	wake   chan signal          // takes one signal
 
 	started bool // guarded by DB.mu
 
@@ -79,6 +80,11 @@ func (d *DB) alone(ctx context.Context, do func(*session) error) error {
 	return d.submit(ctx, &call{solo: do, wake: make(chan signal, 1)})
 }
 
+// first is alone, before all that wait; do takes no time worth speaking of.
+func (d *DB) first(ctx context.Context, do func(*session) error) error {
+	return d.submit(ctx, &call{solo: do, urgent: true, wake: make(chan signal, 1)})
+}
+
 func (d *DB) submit(ctx context.Context, c *call) error {
 	if err := ctx.Err(); err != nil {
 		return err
@@ -114,13 +120,19 @@ func (d *DB) enqueue(c *call) (leads bool, err error) {
 	if d.closed {
 		return false, fmt.Errorf("closed: %w", ErrUnavailable)
 	}
-	d.ticket++
-	c.ticket = d.ticket
+	if !c.urgent {
+		d.ticket++
+		c.ticket = d.ticket
+	}
 	if !d.leading {
 		d.leading, c.started = true, true
 		return true, nil
 	}
-	d.queue = append(d.queue, c)
+	if c.urgent {
+		d.queue = slices.Insert(d.queue, 0, c)
+	} else {
+		d.queue = append(d.queue, c)
+	}
 	d.metrics.waiting.Inc()
 	return false, nil
 }
@@ -365,7 +377,7 @@ func (d *DB) ready() error {
 		return d.troubled(err)
 	}
 	d.writer = w
-	d.version = -1 // what happened meanwhile is not known: count it as a change
+	d.version = unknown // what happened meanwhile is not known: count it as a change
 	return nil
 }
 

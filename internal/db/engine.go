@@ -46,7 +46,7 @@ func newEngine(cfg Config, path string) *engine {
 	e.write = open(append(e.want, pragma{name: "cache_size", value: "-16384"}))
 	e.write.SetMaxOpenConns(1)
 	e.read = open(e.wantRead, "mode=ro")
-	e.read.SetMaxOpenConns(cfg.Readers)
+	e.read.SetMaxOpenConns(cfg.Readers + 1) // and the witness, see watcher
 	e.aside = open(e.want, "_txlock=immediate")
 	e.aside.SetMaxOpenConns(1)
 	e.aside.SetMaxIdleConns(0)

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"testing"
+	"time"
 )
 
 // TestActAsAnotherProcess is what the test binary does when a test runs it as
@@ -33,6 +34,20 @@ func act(ctx context.Context, d *DB, role string) error {
 	case "hold": // the write lock, until standard input ends
 		return d.Batch(ctx, func(*Tx) error {
 			say("held")
+			_, err := io.Copy(io.Discard, os.Stdin)
+			return err
+		})
+	case "commit and hold": // the write lock for 3 s, and at once again until standard input ends
+		err := d.Batch(ctx, func(tx *Tx) error {
+			say("held")
+			time.Sleep(3 * time.Second)
+			return put(tx, "foreign")
+		})
+		if err != nil {
+			return err
+		}
+		say("committed")
+		return d.Batch(ctx, func(*Tx) error {
 			_, err := io.Copy(io.Discard, os.Stdin)
 			return err
 		})

@@ -3,20 +3,26 @@ package db
 
 import (
 	"context"
+	"sync"
 	"time"
 )
 
 const (
 	watchEvery = 100 * time.Millisecond
-	tendEvery  = time.Second
+	// patience is how long the writer may take to say whether others have committed.
+	patience  = 250 * time.Millisecond
+	tendEvery = time.Second
 	// vacuumSlice is how many pages one step gives back to the disk: about a
 	// millisecond of the writer's time.
 	vacuumSlice  = 128
 	vacuumSlices = 50 // per tendEvery
+
+	unknown = -1 // a data_version that no connection has
 )
 
 // OnForeignChange has do called, in the goroutine of Run, after another process
-// has committed: what is kept in memory may be out of date. Register before Run.
+// has committed: what is kept in memory may be out of date. Rarely it is called
+// with nothing changed, see watcher. do must not wait for the writer. Register before Run.
 func (d *DB) OnForeignChange(do func()) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -27,37 +33,133 @@ func (d *DB) OnForeignChange(do func()) {
 // second, gives unused space back to the disk and bounds the write-ahead log.
 // It returns nil when ctx ends. What fails is tried again and counted in the metrics.
 func (d *DB) Run(ctx context.Context) error {
+	var others sync.WaitGroup
+	defer others.Wait()
+	others.Go(func() {
+		tick := time.NewTicker(tendEvery)
+		defer tick.Stop()
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-tick.C:
+				_ = d.tend(ctx)
+			}
+		}
+	})
+	w := watcher{db: d, answers: make(chan answer, 1)}
+	w.run(ctx)
+	return nil
+}
+
+// watcher notices commits of other processes. The writer can tell them from own
+// ones, but it can't be asked while it waits for another process, which may
+// commit and take the database again. Then the witness is asked, a connection
+// for this alone. To it every commit is a foreign one; but who asks the writer
+// is first in line, so as good as no own commit comes between question and
+// answer, and one that does is taken for foreign rather than the other way round.
+type watcher struct {
+	db      *DB
+	answers chan answer // of the writer, one at a time
+
+	asking  bool
+	since   time.Time // of the first question since the writer's last answer; zero: none
+	witness *session
+	seen    int64 // the witness's data_version before since, or when last told of
+}
+
+type answer struct {
+	changed bool
+	err     error
+}
+
+func (w *watcher) run(ctx context.Context) {
 	tick := time.NewTicker(watchEvery)
 	defer tick.Stop()
-	tended := time.Now()
+	defer func() { _ = w.witness.close() }()
 	for {
 		select {
 		case <-ctx.Done():
-			return nil
+			if w.asking {
+				<-w.answers
+			}
+			return
 		case <-tick.C:
-		}
-		_ = d.poll(ctx)
-		if time.Since(tended) >= tendEvery {
-			_ = d.tend(ctx)
-			tended = time.Now()
+			w.look()
+			w.ask(ctx)
+		case a := <-w.answers:
+			w.asking = false
+			if a.err == nil {
+				w.since = time.Time{}
+			}
+			if a.changed {
+				w.db.tellChange()
+			}
 		}
 	}
 }
 
-// poll tells those who registered when another process has committed.
-func (d *DB) poll(ctx context.Context) error {
-	changed := false
-	err := d.alone(ctx, func(s *session) error {
+// look asks the witness: for what to compare with, before the writer is asked,
+// or, when the writer has been silent for too long, for what has changed since.
+func (w *watcher) look() {
+	first := w.since.IsZero()
+	if !first && time.Since(w.since) < patience {
+		return
+	}
+	v, err := w.testify()
+	if first {
+		w.seen, w.since = v, time.Now()
+	} else if err == nil && v != w.seen {
+		w.seen = v
+		w.db.tellChange()
+	}
+}
+
+// testify returns the witness's data_version; with an error, one that is no other's.
+func (w *watcher) testify() (int64, error) {
+	if w.witness == nil {
+		s, err := w.db.engine.openReader(background())
+		if err != nil {
+			return unknown, w.db.note(err)
+		}
+		w.witness = s
+	}
+	v, err := w.witness.dataVersion()
+	if err != nil {
+		w.witness.discard()
+		w.witness = nil
+		return unknown, w.db.note(err)
+	}
+	return v, nil
+}
+
+// ask has the writer asked, unless it still is.
+func (w *watcher) ask(ctx context.Context) {
+	if w.asking {
+		return
+	}
+	w.asking = true
+	go func() {
+		var a answer
+		a.changed, a.err = w.db.changed(ctx)
+		w.answers <- a
+	}()
+}
+
+// changed reports whether another process has committed since it was last called.
+func (d *DB) changed(ctx context.Context) (changed bool, err error) {
+	err = d.first(ctx, func(s *session) error {
 		v, err := s.dataVersion()
-		changed = err == nil && v != d.version
-		if changed {
+		if err == nil {
+			changed = v != d.version
 			d.version = v
 		}
 		return err
 	})
-	if !changed {
-		return err
-	}
+	return changed, err
+}
+
+func (d *DB) tellChange() {
 	d.metrics.changes.Inc()
 	d.mu.Lock()
 	told := d.onChange
@@ -65,7 +167,6 @@ func (d *DB) poll(ctx context.Context) error {
 	for _, do := range told {
 		do()
 	}
-	return nil
 }
 
 // tend keeps the files from being larger than they need be.

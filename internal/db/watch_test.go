@@ -56,18 +56,131 @@ func TestForeignChange(t *testing.T) {
 	})
 }
 
-// Polling goes on when the database can't be read for a while.
-func TestPollSurvivesTrouble(t *testing.T) {
-	d, f := open(t)
-	_ = d.poll(t.Context())
-	f.set(func(string) error { return coded(266) })
-	if err := d.poll(t.Context()); !errors.Is(err, ErrUnavailable) {
-		t.Errorf("got %v", err)
+// A commit of another process is noticed even while the writer waits for that
+// process, which has taken the database again at once.
+func TestForeignChangeWhileTheWriterWaits(t *testing.T) {
+	d, _ := open(t)
+	var noticed atomic.Int64
+	d.OnForeignChange(func() { noticed.Add(1) })
+	ctx, cancel := context.WithCancel(t.Context())
+	var all sync.WaitGroup
+	defer all.Wait()
+	defer cancel()
+	all.Go(func() { _ = d.Run(ctx) })
+	other := start(t, "commit and hold", d.cfg.DataDir)
+	all.Go(func() {
+		if err := d.Batch(t.Context(), putting("own")); err != nil {
+			t.Error(err)
+		}
+	})
+	time.Sleep(2 * time.Second)
+	before := noticed.Load()
+	if before > 1 { // the migration had a connection of its own
+		t.Errorf("noticed %d changes before there were any", before)
 	}
-	f.set(nil)
-	if err := d.poll(t.Context()); err != nil {
-		t.Error(err)
+	if !other.out.Scan() || other.out.Text() != "committed" {
+		t.Fatalf("said %q", other.out.Text())
 	}
+	for at := time.Now(); noticed.Load() == before; time.Sleep(time.Millisecond) {
+		if time.Since(at) > time.Second {
+			t.Error("not noticed within a second")
+			break
+		}
+	}
+	other.finish()
+}
+
+// Own commits are not taken for foreign ones, though the writer is busy with
+// them for so long that it can't be asked in time.
+func TestSlowOwnCommitsAreNotForeign(t *testing.T) {
+	d, _ := open(t)
+	if _, err := d.changed(t.Context()); err != nil { // the migration had a connection of its own
+		t.Fatal(err)
+	}
+	var noticed atomic.Int64
+	d.OnForeignChange(func() { noticed.Add(1) })
+	ctx, cancel := context.WithCancel(t.Context())
+	var run, writers sync.WaitGroup
+	run.Go(func() { _ = d.Run(ctx) })
+	for i := range 6 {
+		writers.Go(func() {
+			err := d.Batch(t.Context(), func(tx *Tx) error {
+				time.Sleep(patience + watchEvery)
+				return put(tx, fmt.Sprint(i))
+			})
+			if err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	writers.Wait()
+	cancel()
+	run.Wait()
+	if n := noticed.Load(); n != 0 {
+		t.Errorf("own commits were taken for foreign ones %d times", n)
+	}
+}
+
+// Who asks for foreign changes does not wait for those that wait for the writer.
+func TestWhoAsksIsFirstInLine(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d, _ := open(t)
+		var order []string // the writer's, one at a time
+		release := make(chan struct{})
+		var all sync.WaitGroup
+		all.Go(func() { _ = d.Batch(t.Context(), func(*Tx) error { <-release; time.Sleep(maxWork); return nil }) })
+		synctest.Wait()
+		all.Go(func() { _ = d.alone(t.Context(), func(*session) error { order = append(order, "later"); return nil }) })
+		synctest.Wait()
+		all.Go(func() { _ = d.first(t.Context(), func(*session) error { order = append(order, "first"); return nil }) })
+		synctest.Wait()
+		close(release)
+		all.Wait()
+		if fmt.Sprint(order) != "[first later]" {
+			t.Errorf("order %v", order)
+		}
+	})
+}
+
+// Watching goes on when the database can't be read for a while, and what was
+// committed meanwhile is noticed.
+func TestWatchSurvivesTrouble(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d, f := open(t)
+		other, err := Open(t.Context(), Config{DataDir: d.cfg.DataDir}, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer other.Close()
+		if _, err := d.changed(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		var noticed atomic.Int64
+		d.OnForeignChange(func() { noticed.Add(1) })
+		ctx, cancel := context.WithCancel(t.Context())
+		var run sync.WaitGroup
+		run.Go(func() { _ = d.Run(ctx) })
+		time.Sleep(time.Second)
+		f.set(func(string) error { return coded(266) })
+		if _, err := d.changed(t.Context()); !errors.Is(err, ErrUnavailable) {
+			t.Errorf("got %v", err)
+		}
+		time.Sleep(time.Second)
+		if err := other.Batch(t.Context(), putting("foreign")); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Second)
+		if n := noticed.Load(); n != 0 {
+			t.Errorf("noticed %d changes, and could read none", n)
+		}
+		f.set(nil)
+		time.Sleep(time.Second)
+		if noticed.Load() == 0 {
+			t.Error("the change was not noticed")
+		}
+		cancel()
+		run.Wait()
+	})
 }
 
 // Readers that overlap without a gap keep SQLite from beginning its log anew;
