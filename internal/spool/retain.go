@@ -18,17 +18,27 @@ const (
 	sliceChunks   = 4
 )
 
-func (s *Spool) enter(c id.Content) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.live[c] = struct{}{}
-	s.metrics.live.Set(float64(len(s.live)))
+// enter keeps Sweep from taking the content for left behind.
+func (w *Writer) enter() {
+	if w.entered {
+		return
+	}
+	w.entered = true
+	w.spool.setLive(func(live map[id.Content]struct{}) { live[w.id] = struct{}{} })
 }
 
-func (s *Spool) leave(c id.Content) {
+func (w *Writer) leave() {
+	if !w.entered {
+		return
+	}
+	w.entered = false
+	w.spool.setLive(func(live map[id.Content]struct{}) { delete(live, w.id) })
+}
+
+func (s *Spool) setLive(change func(map[id.Content]struct{})) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	delete(s.live, c)
+	change(s.live)
 	s.metrics.live.Set(float64(len(s.live)))
 }
 
@@ -41,21 +51,20 @@ func (s *Spool) isLive(c id.Content) bool {
 
 // Discard removes what was written ahead, unless the content was accepted, and
 // gives the buffer back. It does so even when ctx has ended; what can't be
-// removed now is swept later. Content.Bytes stay good.
+// removed now is swept later. Content.Bytes stay good. It can be called whatever
+// came before, and again.
 func (w *Writer) Discard(ctx context.Context) {
 	if w.ahead > 0 || cap(w.buf) == ChunkSize && !w.sealed {
 		w.spool.free(w.buf)
 	}
-	w.buf, w.sealed = nil, true
-	if w.stored || w.ahead == 0 {
-		w.ahead = 0
-		return
+	written := w.ahead > 0 && !w.stored
+	w.buf, w.sealed, w.ahead = nil, true, 0
+	if written {
+		if err := w.spool.removeAhead(context.WithoutCancel(ctx), w.id); err != nil {
+			w.spool.metrics.failures.Inc()
+		}
 	}
-	w.ahead = 0
-	if err := w.spool.removeAhead(context.WithoutCancel(ctx), w.id); err != nil {
-		w.spool.metrics.failures.Inc()
-	}
-	w.spool.leave(w.id)
+	w.leave()
 }
 
 const (

@@ -24,6 +24,7 @@ type Writer struct {
 	id      id.Content
 	buf     []byte
 	ahead   int64 // chunks in the database already
+	entered bool  // among the Spool's live ones
 	size    int64
 	sealed  bool
 	stored  bool
@@ -40,7 +41,8 @@ var errSealed = errors.New("write to content that is complete")
 
 // Write takes in more content. Up to ChunkSize stay in memory; of larger
 // content all but the last chunk is written ahead, in transactions of their own,
-// and memory is bounded by one chunk. An error is final.
+// and memory is bounded by one chunk. An error is final; it is db.ErrFull when
+// the disk has come down to its reserve meanwhile.
 func (w *Writer) Write(p []byte) (int, error) {
 	if w.sealed && w.err == nil {
 		w.err = errSealed
@@ -88,11 +90,13 @@ const (
 )
 
 // writeAhead puts a full buffer into the database, under an id that nothing
-// refers to yet. It is not the caller's to cancel: half a content helps nobody.
+// refers to yet, unless that would take from the reserve. It is not the caller's
+// to cancel: half a content helps nobody.
 func (w *Writer) writeAhead() error {
-	if w.ahead == 0 {
-		w.spool.enter(w.id)
+	if err := w.spool.db.Room(); err != nil {
+		return fmt.Errorf("write ahead: %w", err)
 	}
+	w.enter()
 	err := w.spool.db.Batch(context.Background(), func(tx *db.Tx) error {
 		if err := w.mark(tx); err != nil {
 			return err
@@ -155,7 +159,7 @@ func (w *Writer) Put(tx *db.Tx) error {
 	}
 	tx.OnCommit(func() {
 		w.stored = true
-		w.spool.leave(w.id)
+		w.leave()
 	})
 	return nil
 }
