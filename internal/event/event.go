@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"mittente/internal/db"
@@ -69,7 +70,26 @@ type Refusal struct {
 
 const (
 	insertEvent db.SQL = `INSERT INTO event (id, account_id, message_id, recipient_id, at, kind, detail)
-		VALUES ($1, $2, $3, $4, $5, $6, $7)`
+		VALUES ($6, $1, $2, $7, $3, $4, $5)`
+	// The same for insertRows events that differ only in their recipient.
+	insertEvents db.SQL = `INSERT INTO event (id, account_id, message_id, recipient_id, at, kind, detail)
+		VALUES
+		    ($6, $1, $2, $7, $3, $4, $5),
+		    ($8, $1, $2, $9, $3, $4, $5),
+		    ($10, $1, $2, $11, $3, $4, $5),
+		    ($12, $1, $2, $13, $3, $4, $5),
+		    ($14, $1, $2, $15, $3, $4, $5),
+		    ($16, $1, $2, $17, $3, $4, $5),
+		    ($18, $1, $2, $19, $3, $4, $5),
+		    ($20, $1, $2, $21, $3, $4, $5),
+		    ($22, $1, $2, $23, $3, $4, $5),
+		    ($24, $1, $2, $25, $3, $4, $5),
+		    ($26, $1, $2, $27, $3, $4, $5),
+		    ($28, $1, $2, $29, $3, $4, $5),
+		    ($30, $1, $2, $31, $3, $4, $5),
+		    ($32, $1, $2, $33, $3, $4, $5),
+		    ($34, $1, $2, $35, $3, $4, $5),
+		    ($36, $1, $2, $37, $3, $4, $5)`
 	selectEvent db.SQL = `SELECT id, account_id, message_id, recipient_id, at, kind, detail FROM event
 		WHERE id = $1`
 	selectOfMessage db.SQL = `SELECT id, account_id, message_id, recipient_id, at, kind, detail FROM event
@@ -78,30 +98,80 @@ const (
 		WHERE account_id = $1 AND kind = 'refused' ORDER BY id DESC LIMIT $2`
 )
 
+const insertRows = 16
+
 // Append adds events to the record.
 func Append(tx *db.Tx, events ...Event) error {
-	for i := range events {
-		if err := insert(tx, events[i]); err != nil {
+	for len(events) > 0 {
+		n := 1
+		var err error
+		if alike(events) {
+			n = insertRows
+			err = insertAlike(tx, events[:n])
+		} else {
+			err = insert(tx, events[0])
+		}
+		if err != nil {
 			return err
 		}
+		events = events[n:]
 	}
 	return nil
 }
 
-func insert(tx *db.Tx, e Event) error {
-	if e.ID.IsZero() {
-		e.ID = id.New[id.Event]()
+// alike reports whether the first insertRows events differ in nothing but their
+// recipient, as those of a message just accepted.
+func alike(events []Event) bool {
+	if len(events) < insertRows {
+		return false
 	}
+	first := events[0]
+	return !slices.ContainsFunc(events[:insertRows], func(e Event) bool {
+		e.ID, e.Recipient = first.ID, first.Recipient
+		return e != first
+	})
+}
+
+func insertAlike(tx *db.Tx, events []Event) error {
+	shared, err := row(events[0])
+	if err != nil {
+		return err
+	}
+	args := make([]any, 0, len(shared)+2*insertRows)
+	args = append(args, shared[:]...)
+	for _, e := range events {
+		args = append(args, identified(e.ID), e.Recipient)
+	}
+	_, err = tx.Exec(insertEvents, args...)
+	return err
+}
+
+func insert(tx *db.Tx, e Event) error {
+	shared, err := row(e)
+	if err != nil {
+		return err
+	}
+	_, err = tx.Exec(insertEvent, append(shared[:], identified(e.ID), e.Recipient)...)
+	return err
+}
+
+// row is what is stored of an event beside its identifier and its recipient.
+func row(e Event) ([5]any, error) {
 	if e.At.IsZero() {
 		e.At = time.Now()
 	}
 	detail, err := json.Marshal(e.Detail)
 	if err != nil {
-		return fmt.Errorf("detail of %s event: %w", e.Kind, err)
+		return [5]any{}, fmt.Errorf("detail of %s event: %w", e.Kind, err)
 	}
-	_, err = tx.Exec(insertEvent, e.ID, e.Account, e.Message, e.Recipient,
-		db.Micros(e.At), string(e.Kind), string(detail))
-	return err
+	return [5]any{e.Account, e.Message, db.Micros(e.At), string(e.Kind), string(detail)}, nil
+}
+
+func identified(e id.Event) id.Event {
+	if e.IsZero() {
+		return id.New[id.Event]()
+	}
+	return e
 }
 
 // Get returns one event, or ErrNotFound.

@@ -18,8 +18,33 @@ VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $
 
 	insertRecipient db.SQL = `
 INSERT INTO recipient (id, message_id, account_id, forward_path, domain, priority, state, due, lease_node, lease_generation)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)`
+VALUES ($8, $1, $2, $9, $10, $3, $4, $5, $6, $7)`
+
+	// The same for insertRows recipients at once: 10 µs for each with its event
+	// instead of 17, most of it
+	// SQLite's own. With 8 rows it is 7 % slower, with 32 it is 5 % faster.
+	insertRecipients db.SQL = `
+INSERT INTO recipient (id, message_id, account_id, forward_path, domain, priority, state, due, lease_node, lease_generation)
+VALUES
+    ($8, $1, $2, $9, $10, $3, $4, $5, $6, $7),
+    ($11, $1, $2, $12, $13, $3, $4, $5, $6, $7),
+    ($14, $1, $2, $15, $16, $3, $4, $5, $6, $7),
+    ($17, $1, $2, $18, $19, $3, $4, $5, $6, $7),
+    ($20, $1, $2, $21, $22, $3, $4, $5, $6, $7),
+    ($23, $1, $2, $24, $25, $3, $4, $5, $6, $7),
+    ($26, $1, $2, $27, $28, $3, $4, $5, $6, $7),
+    ($29, $1, $2, $30, $31, $3, $4, $5, $6, $7),
+    ($32, $1, $2, $33, $34, $3, $4, $5, $6, $7),
+    ($35, $1, $2, $36, $37, $3, $4, $5, $6, $7),
+    ($38, $1, $2, $39, $40, $3, $4, $5, $6, $7),
+    ($41, $1, $2, $42, $43, $3, $4, $5, $6, $7),
+    ($44, $1, $2, $45, $46, $3, $4, $5, $6, $7),
+    ($47, $1, $2, $48, $49, $3, $4, $5, $6, $7),
+    ($50, $1, $2, $51, $52, $3, $4, $5, $6, $7),
+    ($53, $1, $2, $54, $55, $3, $4, $5, $6, $7)`
 )
+
+const insertRows = 16
 
 // Enqueue writes a message and its recipients, at least one, in the accepting
 // transaction, each with its event. The recipients are leased to this node at
@@ -44,13 +69,13 @@ func (q *Queue) Enqueue(tx *db.Tx, m *Message, to []mail.ForwardPath) ([]Recipie
 			ID: id.New[id.Recipient](), Message: m.ID, Account: m.Account,
 			To: path, State: state, Lease: lease, Due: m.AcceptedAt,
 		}
-		if err := insert(tx, &recipients[i], m.Priority); err != nil {
-			return nil, fmt.Errorf("enqueue %s: %w", m.ID, err)
-		}
 		events[i] = event.Event{
 			Account: m.Account, Message: m.ID, Recipient: recipients[i].ID,
 			At: m.AcceptedAt, Kind: event.Accepted,
 		}
+	}
+	if err := insert(tx, recipients, m.Priority); err != nil {
+		return nil, fmt.Errorf("enqueue %s: %w", m.ID, err)
 	}
 	if err := event.Append(tx, events...); err != nil {
 		return nil, fmt.Errorf("enqueue %s: %w", m.ID, err)
@@ -72,9 +97,27 @@ func (q *Queue) insertMessage(tx *db.Tx, m *Message, recipients int) error {
 	return err
 }
 
-func insert(tx *db.Tx, r *Recipient, p mail.Priority) error {
-	_, err := tx.Exec(insertRecipient, r.ID, r.Message, r.Account, r.To.String(),
-		string(r.To.Address.Domain()), int64(p), string(r.State), db.Micros(r.Due),
-		r.Lease.Node, r.Lease.Generation)
-	return err
+// insert writes the recipients of one message, which differ in nothing but
+// their identifiers and addresses.
+func insert(tx *db.Tx, recipients []Recipient, p mail.Priority) error {
+	r := recipients[0]
+	shared := []any{
+		r.Message, r.Account, int64(p), string(r.State), db.Micros(r.Due), r.Lease.Node, r.Lease.Generation,
+	}
+	args := make([]any, 0, len(shared)+3*insertRows)
+	for len(recipients) > 0 {
+		n, statement := 1, insertRecipient
+		if len(recipients) >= insertRows {
+			n, statement = insertRows, insertRecipients
+		}
+		args = append(args[:0], shared...)
+		for _, r := range recipients[:n] {
+			args = append(args, r.ID, r.To.String(), string(r.To.Address.Domain()))
+		}
+		if _, err := tx.Exec(statement, args...); err != nil {
+			return err
+		}
+		recipients = recipients[n:]
+	}
+	return nil
 }
