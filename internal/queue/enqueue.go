@@ -21,8 +21,7 @@ INSERT INTO recipient (id, message_id, account_id, forward_path, domain, priorit
 VALUES ($8, $1, $2, $9, $10, $3, $4, $5, $6, $7)`
 
 	// The same for insertRows recipients at once: 10 µs for each with its event
-	// instead of 17, most of it
-	// SQLite's own. With 8 rows it is 7 % slower, with 32 it is 5 % faster.
+	// instead of 17, and most of that is SQLite's own. With 8 rows it is 7 % slower, with 32 it is 5 % faster.
 	insertRecipients db.SQL = `
 INSERT INTO recipient (id, message_id, account_id, forward_path, domain, priority, state, due, lease_node, lease_generation)
 VALUES

@@ -25,6 +25,9 @@ import (
 //	│ held │ ─ cancel ─► cancelled
 //	└──────┘
 //
+// What is due and can't be read is claimed and failed in one statement. A
+// recipient put off without an attempt (Postpone) goes by defer or expire.
+//
 // A recipient in one of the five states on the right is settled, for good.
 type State string
 
