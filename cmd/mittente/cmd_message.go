@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -41,7 +42,7 @@ type messageView struct {
 
 func viewMessage(m queue.Stored) messageView {
 	return messageView{
-		ID: m.ID, User: m.UserName, From: m.From.Address.Display(), HeaderFrom: m.HeaderFrom,
+		ID: m.ID, User: m.UserName, From: cmp.Or(m.From.Address.Display(), m.RawFrom), HeaderFrom: m.HeaderFrom,
 		Subject: m.Subject, MessageID: m.MessageID, Size: m.Size, Priority: int(m.Priority),
 		SigningDomain: string(m.SigningDomain), AcceptedAt: stamp(m.AcceptedAt), accepted: m.AcceptedAt,
 		RecipientN: m.Recipients, Unsettled: m.Unsettled, Undelivered: m.Undelivered,

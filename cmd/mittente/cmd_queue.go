@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -34,7 +35,7 @@ type recipientView struct {
 
 func viewRecipient(r queue.Recipient) recipientView {
 	v := recipientView{
-		ID: r.ID, Message: r.Message, To: r.To.Address.Display(), State: r.State, Attempts: r.Attempts,
+		ID: r.ID, Message: r.Message, To: cmp.Or(r.To.Address.Display(), r.RawTo), State: r.State, Attempts: r.Attempts,
 		SettledAt: stamp(r.SettledAt), settled: r.SettledAt,
 	}
 	if !r.State.Settled() {
