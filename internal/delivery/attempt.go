@@ -224,5 +224,9 @@ func (a *attempt) keep(c *conn) {
 		a.courier.pool.quit(c)
 		return
 	}
+	if !c.quiet() {
+		c.close()
+		return
+	}
 	a.courier.pool.put(c)
 }

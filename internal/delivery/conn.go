@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"net"
+	"os"
 	"strconv"
 	"strings"
 	"sync"
@@ -176,6 +177,20 @@ func (c *conn) fault(err error) error {
 		return c.interrupted
 	}
 	return err
+}
+
+// quiet reports whether the server has said no more than it was asked for, as
+// far as that has been read: the next message would take it for its own reply.
+func (c *conn) quiet() bool {
+	if c.r.Buffered() > 0 {
+		return false
+	}
+	// TLS may hold whole records that were not asked for yet; nothing is waited for.
+	if err := c.nc.SetReadDeadline(time.Unix(1, 0)); err != nil {
+		return false
+	}
+	_, err := c.r.Peek(1)
+	return errors.Is(err, os.ErrDeadlineExceeded)
 }
 
 // command sends one line, given without its end, and reads the reply.

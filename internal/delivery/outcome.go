@@ -14,14 +14,15 @@ import (
 
 // What a reply means, for whom, and whether another host is asked (RFC 5321
 // §4.2.1, §5.1). "site" is the destination's trouble or our own; only what is
-// said of a recipient or a message fails it.
+// said of a recipient or a message fails it. x.7.z to MAIL speaks of the sender:
+// one that is throttled holds up no other.
 //
 //	reply to        4yz                          5yz
 //	greeting, EHLO  deferred, site, next host    deferred, site, next host (a blocked source is our fault)
 //	STARTTLS        may: goes on in clear; else deferred, site, next host
 //	AUTH            deferred, site, next host    deferred, site, next host (our configuration)
 //	MAIL            deferred, message            failed, message
-//	                x.3.z, x.7.z: site, next     530, 534, 535, 538 from a route: as AUTH
+//	                x.3.z: site, next host       530, 534, 535, 538 from a route: as AUTH
 //	RCPT            deferred, recipient          failed, recipient
 //	                452, x.5.3, 552 without status, after another was accepted: next transaction
 //	DATA            deferred, message            failed, message
@@ -83,7 +84,7 @@ func judge(s stage, r smtp.Reply) mail.Outcome {
 		o.Scope = mail.ScopeRecipient
 	case class == 5:
 		o.Scope = mail.ScopeMessage
-	case o.Status.Subject == 3, o.Status.Subject == 7 && s == atMail:
+	case o.Status.Subject == 3:
 		o.Scope = mail.ScopeSite
 	default:
 		o.Scope = mail.ScopeMessage

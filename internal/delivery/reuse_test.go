@@ -1,7 +1,10 @@
 package delivery
 
 import (
+	"bufio"
+	"bytes"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -341,5 +344,64 @@ func TestRefusedInTheMiddle(t *testing.T) {
 			}
 			c.Close()
 		}
+	}
+}
+
+// holding keeps what is written until it is let go, in one write.
+type holding struct {
+	net.Conn
+	held *bytes.Buffer // nil: nothing is kept
+}
+
+func (h *holding) Write(p []byte) (int, error) {
+	if h.held != nil {
+		return h.held.Write(p)
+	}
+	return h.Conn.Write(p)
+}
+
+func (h *holding) flush() error {
+	text := h.held.Bytes()
+	h.held = nil
+	_, err := h.Conn.Write(text)
+	return err
+}
+
+// TestQuiet: what TLS has read in excess of a reply is noticed, too.
+func TestQuiet(t *testing.T) {
+	t.Parallel()
+	for want, replies := range map[bool][]string{true: {"250 ok\r\n"}, false: {"250 ok\r\n", "250 and what is this\r\n"}} {
+		synctest.Test(t, func(t *testing.T) {
+			near, far := net.Pipe()
+			defer near.Close()
+			defer far.Close()
+			server := &holding{Conn: far}
+			go func() {
+				cert := certificate(t, "mx1.example.net")
+				tc := tls.Server(server, &tls.Config{Certificates: []tls.Certificate{cert}})
+				if err := tc.Handshake(); err != nil {
+					t.Error(err)
+					return
+				}
+				server.held = new(bytes.Buffer)
+				for _, r := range replies {
+					_, _ = io.WriteString(tc, r)
+				}
+				if err := server.flush(); err != nil {
+					t.Error(err)
+				}
+			}()
+			nc := tls.Client(near, &tls.Config{InsecureSkipVerify: true})
+			c := &conn{nc: nc, socket: near, r: bufio.NewReader(nc), timeouts: &Timeouts{Rcpt: time.Minute}, metrics: courier(t, Config{}).metrics}
+			if r, err := c.reply(atRcpt); err != nil || r.Code != 250 {
+				t.Fatal(r, err)
+			}
+			if c.r.Buffered() > 0 {
+				t.Error("that is seen without asking TLS")
+			}
+			if got := c.quiet(); got != want {
+				t.Errorf("%q: quiet %v", replies, got)
+			}
+		})
 	}
 }

@@ -12,6 +12,8 @@ const (
 	// transaction each. Fresh mail does not come this way.
 	claimApart = 50 * time.Millisecond
 	claimRetry = time.Second // after trouble of the database
+	// troubleAfter is how long claims fail before Trouble says so.
+	troubleAfter = 10 * time.Second
 )
 
 // claim takes what is due whenever something is and there is room, until ctx ends.
@@ -34,6 +36,7 @@ func (d *Dispatcher) claim(ctx context.Context) {
 				return
 			}
 			d.deps.Log.LogAttrs(ctx, slog.LevelError, "claim failed", slog.Any("error", err))
+			d.claimed(err)
 			next = time.Now().Add(claimRetry)
 		}
 		d.mu.Lock()
@@ -64,17 +67,47 @@ func (d *Dispatcher) claimDue(ctx context.Context) (next time.Time, err error) {
 			return time.Time{}, err
 		}
 		if len(items) == n {
+			d.claimed(nil)
 			continue
 		}
 		next, ok, err := d.deps.Queue.NextDue(ctx)
-		if err != nil || !ok {
+		if err != nil {
 			return time.Time{}, err
+		}
+		d.claimed(nil)
+		if !ok {
+			return time.Time{}, nil
 		}
 		if soonest := time.Now().Add(claimApart); next.Before(soonest) {
 			next = soonest
 		}
 		return next, nil
 	}
+}
+
+// claimed notes whether the last claim worked.
+func (d *Dispatcher) claimed(err error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if err != nil && d.claimErr == nil {
+		d.claimFailing = time.Now()
+		d.metrics.claimFailing.Set(1)
+	}
+	if err == nil && d.claimErr != nil {
+		d.metrics.claimFailing.Set(0)
+	}
+	d.claimErr = err
+}
+
+// Trouble returns why mail does not leave: the error of the last claim, when
+// none has worked for more than 10 s.
+func (d *Dispatcher) Trouble() error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.claimErr == nil || time.Since(d.claimFailing) <= troubleAfter {
+		return nil
+	}
+	return d.claimErr
 }
 
 // arm makes sure that a claim takes place at the due time. The lock is held.

@@ -7,9 +7,10 @@
 //	                   ▼                         ▼
 //	               ready queue of the site ─► worker: sign, deliver ─► settle
 //
-// A site in trouble is dead for a while: what waits there, and what comes,
-// is settled as deferred with the outcome that showed the trouble, without
-// connections of its own; then one connection probes (site.go).
+// A site in trouble is dead for a while: what waits there, and what comes, is
+// postponed until it is probed, which is no attempt; then one connection
+// probes (site.go). Sites that answer slowly or not at all have bounded shares
+// of the deliveries and of the memory.
 //
 // An outcome that can't be written, because the database is full or away, is
 // kept in memory and tried until it is; meanwhile no new work begins.
@@ -120,6 +121,10 @@ type Dispatcher struct {
 	sites    map[string]*site
 	runnable []*site // in turn
 	workers  int
+	active   int // deliveries, at all sites
+
+	claimErr     error // of the last claim; nil when it worked
+	claimFailing time.Time
 
 	overflow  []queue.Item // to be released
 	releasing bool

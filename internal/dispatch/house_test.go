@@ -265,16 +265,24 @@ func (c *courier) Deliver(ctx context.Context, plan delivery.Plan, job delivery.
 	a.content = text
 	c.mu.Lock()
 	c.attempts = append(c.attempts, a)
+	deliver := c.deliver
 	c.mu.Unlock()
 	outcomes := make([]mail.Outcome, len(job.To))
 	for i, to := range job.To {
-		if c.deliver == nil {
+		if deliver == nil {
 			outcomes[i] = delivered()
 		} else {
-			outcomes[i] = c.deliver(ctx, plan.Site, to.String())
+			outcomes[i] = deliver(ctx, plan.Site, to.String())
 		}
 	}
 	return outcomes
+}
+
+// set has the courier answer otherwise from now on.
+func (c *courier) set(deliver func(ctx context.Context, site, to string) mail.Outcome) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.deliver = deliver
 }
 
 func (c *courier) enter(site string, n int) {

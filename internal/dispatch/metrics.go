@@ -14,6 +14,7 @@ type metrics struct {
 	ready        prometheus.Gauge
 	inFlight     prometheus.Gauge
 	unsettled    prometheus.Gauge
+	claimFailing prometheus.Gauge
 	dead         prometheus.Counter
 	firstAttempt prometheus.Histogram
 	commit       prometheus.Histogram
@@ -33,11 +34,12 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		outcomes: with.NewCounterVec(prometheus.CounterOpts{
 			Name: "mittente_dispatch_outcomes_total", Help: "Outcomes settled, by action.",
 		}, []string{"action"}),
-		memory:    gauge("recipients", "Recipients in memory, in whatever stage."),
-		bytes:     gauge("content_bytes", "Content in memory."),
-		ready:     gauge("ready", "Recipients that wait for a delivery to their site."),
-		inFlight:  gauge("in_flight", "Deliveries under way."),
-		unsettled: gauge("unsettled", "Outcomes that the database has not taken yet; nothing is delivered meanwhile."),
+		memory:       gauge("recipients", "Recipients in memory, in whatever stage."),
+		bytes:        gauge("content_bytes", "Content in memory."),
+		ready:        gauge("ready", "Recipients that wait for a delivery to their site."),
+		inFlight:     gauge("in_flight", "Deliveries under way."),
+		claimFailing: gauge("claim_failing", "1 while what is due can't be taken from the database."),
+		unsettled:    gauge("unsettled", "Outcomes that the database has not taken yet; nothing is delivered meanwhile."),
 		dead: with.NewCounter(prometheus.CounterOpts{
 			Name: "mittente_dispatch_dead_sites_total", Help: "Times a site was found dead.",
 		}),

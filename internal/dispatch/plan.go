@@ -40,7 +40,7 @@ func (d *Dispatcher) place(e *entry) {
 	}
 	now := time.Now()
 	if dom.plan != nil && now.Before(dom.until) {
-		if s := d.site(dom.plan.Site); !s.dead(now) {
+		if s := d.site(dom.plan.Site); !s.dead(now) && !d.sated(s, now) {
 			d.enter(s, e, *dom.plan)
 			return
 		}
@@ -116,12 +116,10 @@ func (d *Dispatcher) planOne(ctx context.Context, dom *domain) {
 	}
 	waiting := dom.waiting
 	dom.waiting = nil
-	outcome := d.proceed(dom, waiting)
+	reports := d.proceed(dom, waiting)
 	d.startWorkers(ctx)
 	d.mu.Unlock()
-	if outcome != nil {
-		d.settle(ctx, reportsOf(waiting, *outcome, time.Now()))
-	}
+	d.settle(ctx, reports)
 }
 
 // learn remembers the way to a domain. The lock is held.
@@ -133,17 +131,21 @@ func (d *Dispatcher) learn(dom *domain, plan delivery.Plan, noWay *mail.Outcome)
 	dom.plan, dom.until = &plan, time.Now().Add(planFor)
 }
 
-// proceed lets entries enter their site, or returns the outcome with which they
-// stay away: there is no way, or the site is dead. The lock is held.
-func (d *Dispatcher) proceed(dom *domain, waiting []*entry) *mail.Outcome {
+// proceed lets entries enter their site, or reports why they stay away: there
+// is no way, the site is dead, or has enough of its mail here. The lock is held.
+func (d *Dispatcher) proceed(dom *domain, waiting []*entry) []report {
+	now := time.Now()
 	if dom.outcome != nil {
-		return dom.outcome
+		return reportsOf(waiting, *dom.outcome, now)
 	}
 	s := d.site(dom.plan.Site)
-	if s.dead(time.Now()) {
-		return &s.trouble
+	if s.dead(now) {
+		return s.postpone(waiting, now)
 	}
-	for _, e := range waiting {
+	for i, e := range waiting {
+		if d.sated(s, now) {
+			return s.postpone(waiting[i:], now)
+		}
 		d.enter(s, e, *dom.plan)
 	}
 	return nil

@@ -18,6 +18,7 @@ type report struct {
 	outcome mail.Outcome
 	at      time.Time
 	took    time.Duration // 0: settled without an attempt of its own
+	due     time.Time     // set: no attempt, the recipient is postponed until then
 }
 
 func reportsOf(entries []*entry, o mail.Outcome, at time.Time) []report {
@@ -53,7 +54,7 @@ func (d *Dispatcher) commit(ctx context.Context, reports []report) error {
 	results := make([]result, len(reports))
 	err := d.deps.DB.Batch(context.WithoutCancel(ctx), func(tx *db.Tx) error {
 		for i, r := range reports {
-			recipient, err := d.deps.Queue.Settle(tx, r.entry.item(), r.outcome, r.at)
+			recipient, err := d.write(tx, r)
 			if err != nil && !errors.Is(err, queue.ErrLeaseLost) && !errors.Is(err, queue.ErrMove) {
 				return err
 			}
@@ -65,6 +66,13 @@ func (d *Dispatcher) commit(ctx context.Context, reports []report) error {
 		d.settled(ctx, reports, results)
 	}
 	return err
+}
+
+func (d *Dispatcher) write(tx *db.Tx, r report) (queue.Recipient, error) {
+	if !r.due.IsZero() {
+		return d.deps.Queue.Postpone(tx, r.entry.item(), r.outcome, r.due)
+	}
+	return d.deps.Queue.Settle(tx, r.entry.item(), r.outcome, r.at)
 }
 
 // settled notes what was committed: log, metrics, memory and the next due time.
@@ -121,6 +129,11 @@ func (d *Dispatcher) hold(ctx context.Context, reports []report, err error) {
 		slog.Int("recipients", len(reports)), slog.Any("error", err))
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	d.retain(ctx, reports)
+}
+
+// retain keeps reports until they are settled. The lock is held.
+func (d *Dispatcher) retain(ctx context.Context, reports []report) {
 	d.unsettled = append(d.unsettled, reports...)
 	d.metrics.unsettled.Set(float64(len(d.unsettled)))
 	if !d.settling {
@@ -153,8 +166,8 @@ func (d *Dispatcher) settleHeld(ctx context.Context) {
 // settleOnce settles what is held, slice by slice, up to the first the database
 // does not take; it reports whether it took any. When a slice fails by an error
 // that is not the database's own, one report in it can't be written, ever: they
-// are settled one by one and that one is given up, so that it does not stop all
-// mail; its recipient stays leased until the next start.
+// are settled one by one and that one is put aside, so that it does not stop all
+// mail.
 func (d *Dispatcher) settleOnce(ctx context.Context) (progress bool) {
 	size, singly := settleSlice, 0 // singly: so many to settle one by one
 	for {
@@ -171,8 +184,8 @@ func (d *Dispatcher) settleOnce(ctx context.Context) (progress bool) {
 		case len(slice) > 1:
 			size, singly = 1, len(slice)
 			continue
-		default:
-			d.giveUp(ctx, slice[0], err)
+		case !d.putAside(ctx, slice[0], err):
+			return progress
 		}
 		progress = true
 		if singly--; singly <= 0 {
@@ -192,12 +205,44 @@ func (d *Dispatcher) firstHeld(n int) []report {
 	return slices.Clone(d.unsettled[:min(n, len(d.unsettled))])
 }
 
-func (d *Dispatcher) giveUp(ctx context.Context, r report, err error) {
-	d.deps.Log.LogAttrs(ctx, slog.LevelError, "outcome can't be written and is given up",
-		slog.String("recipient", r.entry.recipient.ID.String()), slog.Any("error", err))
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.forget(r.entry)
+// putOff is after what time a recipient whose outcome can't be written is tried again.
+const putOff = 15 * time.Minute
+
+// putAside deals with an outcome that can't be written as it is, in this order:
+//
+//	its action and codes alone are written   the outcome stands: no second copy
+//	the recipient is postponed               it is attempted again
+//	it stays leased and in memory            the same again after putOff
+//
+// It returns false when meanwhile the database is in trouble: all is as before.
+func (d *Dispatcher) putAside(ctx context.Context, r report, err error) bool {
+	recipient := slog.String("recipient", r.entry.recipient.ID.String())
+	d.deps.Log.LogAttrs(ctx, slog.LevelError, "outcome can't be written and is put aside", recipient,
+		slog.String("action", string(r.outcome.Action)), slog.Any("error", err))
+	bare, later := r, r
+	bare.outcome = mail.Outcome{Action: r.outcome.Action, Scope: r.outcome.Scope, Code: r.outcome.Code, Status: r.outcome.Status}
+	later.due = time.Now().Add(putOff)
+	later.outcome = mail.Outcome{
+		Action: mail.Deferred, Scope: mail.ScopeSite, Status: mail.Status{Class: 4, Subject: 3},
+		Diagnostic: "the outcome of the attempt could not be written down",
+	}
+	for _, instead := range []report{bare, later} {
+		if err = d.commit(ctx, []report{instead}); err == nil {
+			return true
+		}
+		if isEngine(err) {
+			return false
+		}
+	}
+	d.deps.Log.LogAttrs(ctx, slog.LevelError, "recipient can't be postponed and stays leased", recipient, slog.Any("error", err))
+	time.AfterFunc(putOff, func() {
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		if !d.draining {
+			d.retain(ctx, []report{r})
+		}
+	})
+	return true
 }
 
 func isEngine(err error) bool { return errors.Is(err, db.ErrUnavailable) || errors.Is(err, db.ErrFull) }

@@ -81,7 +81,8 @@ func TestFullDiskAtTheEnd(t *testing.T) {
 	})
 }
 
-// An outcome that can never be written does not stop all mail.
+// An outcome that can never be written does not stop all mail; the recipient is
+// tried again later.
 func TestOutcomeThatCannotBeWritten(t *testing.T) {
 	t.Parallel()
 	in(t, Config{}, func(h *house) {
@@ -92,23 +93,31 @@ func TestOutcomeThatCannotBeWritten(t *testing.T) {
 			}
 			return o
 		}
-		h.accept(letterTo{to: append(many(20, "one.test"), "bad@one.test")})
+		item := h.accept(letterTo{to: append(many(20, "one.test"), "bad@one.test")})[20]
 		time.Sleep(time.Second)
 		h.to("b@two.test")
 		time.Sleep(time.Second)
 		synctest.Wait()
-		h.wantStates(counts{queue.Leased: 1, queue.Delivered: 21})
-		if got := h.logged.lines("given up"); len(got) != 1 {
+		h.wantStates(counts{queue.Pending: 1, queue.Delivered: 21})
+		if got := h.logged.lines("put aside"); len(got) != 1 {
 			t.Errorf("logged %q", got)
 		}
 		if got := h.memory(); got.recipients != 0 {
 			t.Errorf("left in memory: %+v", got)
 		}
+		r := h.recipient(item)
+		if wait := time.Until(r.Due); wait < 14*time.Minute || wait > putOff || r.Attempts != 0 || r.Last.Status.String() != "4.3.0" {
+			t.Errorf("due in %v: %+v", wait, r)
+		}
+		h.courier.set(func(context.Context, string, string) mail.Outcome { return delivered() })
+		time.Sleep(putOff)
+		synctest.Wait()
+		h.wantStates(counts{queue.Delivered: 22})
 	})
 }
 
-// A site that is found dead is left alone: what waits there is deferred by the
-// same outcome, what comes too, and after the time one delivery probes.
+// A site that is found dead is left alone: what waits there is postponed, what
+// comes too, and after the time one delivery probes.
 func TestDeadSite(t *testing.T) {
 	t.Parallel()
 	in(t, Config{PerSite: 2}, func(h *house) {
@@ -128,10 +137,11 @@ func TestDeadSite(t *testing.T) {
 			t.Errorf("%d attempts at a dead site", got)
 		}
 		h.wantStates(counts{queue.Pending: 500, queue.Delivered: 1})
-		for _, item := range []queue.Item{items[0], items[499]} {
-			if r := h.recipient(item); r.Last != unreachable() || r.Attempts != 1 {
-				t.Errorf("recipient %+v", r)
-			}
+		if r := h.recipient(items[0]); r.Last != unreachable() || r.Attempts != 1 {
+			t.Errorf("attempted: %+v", r)
+		}
+		if r := h.recipient(items[499]); r.Last != inGeneral(unreachable()) || r.Attempts != 0 {
+			t.Errorf("postponed: %+v", r)
 		}
 		h.to("late@dead.test")
 		synctest.Wait()

@@ -3,6 +3,7 @@ package dispatch
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -56,6 +57,10 @@ func (d *Dispatcher) deliver(ctx context.Context, s *site, b *bundle) []report {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	s.active--
+	d.active--
+	if !own && ended.Sub(began) < slowAfter {
+		s.moved, s.waiting = ended, 0
+	}
 	var waiting []*entry
 	if !own {
 		waiting = d.judge(s, outcomes, began)
@@ -66,7 +71,7 @@ func (d *Dispatcher) deliver(ctx context.Context, s *site, b *bundle) []report {
 	for i, e := range entries {
 		reports = append(reports, report{entry: e, outcome: outcomes[i], at: ended, took: ended.Sub(began)})
 	}
-	return append(reports, reportsOf(waiting, s.trouble, ended)...)
+	return append(reports, s.postpone(waiting, ended)...)
 }
 
 // held drops the entries whose lease this node has lost: another has them.
@@ -112,7 +117,7 @@ func (d *Dispatcher) attempt(ctx context.Context, plan delivery.Plan, entries []
 				unreadable.Store(&err)
 				return nil, err
 			}
-			return sealed{io.MultiReader(bytes.NewReader(seal), content), content}, nil
+			return sealed{io.MultiReader(bytes.NewReader(seal), content), content, &unreadable}, nil
 		},
 	}
 	for _, e := range entries {
@@ -121,12 +126,15 @@ func (d *Dispatcher) attempt(ctx context.Context, plan delivery.Plan, entries []
 	d.metrics.inFlight.Inc()
 	outcomes = d.deps.Courier.Deliver(ctx, plan, job)
 	d.metrics.inFlight.Dec()
-	if err := unreadable.Load(); err != nil {
-		return d.fault(ctx, entries, "content", *err), true
-	}
 	if len(outcomes) != len(entries) {
 		err := fmt.Errorf("%d outcomes for %d recipients", len(outcomes), len(entries))
 		return d.fault(ctx, entries, "delivery", err), true
+	}
+	if err := unreadable.Load(); err != nil {
+		// The courier has deferred those who wanted for it. Others may have the
+		// message, from an earlier transaction of the same attempt.
+		d.logFault(ctx, l, "content", *err)
+		return outcomes, true
 	}
 	return outcomes, ctx.Err() != nil
 }
@@ -134,8 +142,7 @@ func (d *Dispatcher) attempt(ctx context.Context, plan delivery.Plan, entries []
 // fault is the outcome of what went wrong in this house: it is deferred,
 // whatever it was, and logged (RFC 3463 §3.4: X.3.0, other mail system status).
 func (d *Dispatcher) fault(ctx context.Context, entries []*entry, what string, err error) []mail.Outcome {
-	d.deps.Log.LogAttrs(ctx, slog.LevelError, "delivery held up by our own fault", slog.String("what", what),
-		slog.String("message", entries[0].letter.message.ID.String()), slog.Any("error", err))
+	d.logFault(ctx, entries[0].letter, what, err)
 	o := mail.Outcome{
 		Action: mail.Deferred, Scope: mail.ScopeSite, Status: mail.Status{Class: 4, Subject: 3},
 		Diagnostic: oneLine(what + ": " + err.Error()),
@@ -145,6 +152,11 @@ func (d *Dispatcher) fault(ctx context.Context, entries []*entry, what string, e
 		outcomes[i] = o
 	}
 	return outcomes
+}
+
+func (d *Dispatcher) logFault(ctx context.Context, l *letter, what string, err error) {
+	d.deps.Log.LogAttrs(ctx, slog.LevelError, "delivery held up by our own fault", slog.String("what", what),
+		slog.String("message", l.message.ID.String()), slog.Any("error", err))
 }
 
 func oneLine(s string) string {
@@ -218,8 +230,18 @@ func (d *Dispatcher) open(ctx context.Context, l *letter) (io.ReadCloser, error)
 	return content, nil
 }
 
-// sealed is a content with its signature before it.
+// sealed is a content with its signature before it; it notes why it can't be read.
 type sealed struct {
 	io.Reader
 	io.Closer
+	unreadable *atomic.Pointer[error]
+}
+
+// Read implements io.Reader.
+func (s sealed) Read(p []byte) (int, error) {
+	n, err := s.Reader.Read(p)
+	if err != nil && !errors.Is(err, io.EOF) {
+		s.unreadable.Store(&err)
+	}
+	return n, err //nolint:wrapcheck // a reader passes it on as it is
 }
