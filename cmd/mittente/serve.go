@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -253,9 +254,9 @@ func (r *relay) leave() {
 	r.log.LogAttrs(context.Background(), slog.LevelInfo, "ending: running transactions finish first; a second signal ends at once")
 }
 
-// ready reports why mail can't be taken now, if it can't.
+// ready reports why mail can't be taken in or sent on now, if it can't.
 func (r *relay) ready(ctx context.Context) error {
-	if err := r.doubt.check(); err != nil {
+	if err := cmp.Or(r.doubt.check(), r.dispatcher.Trouble()); err != nil {
 		return err
 	}
 	return r.alive(ctx)
