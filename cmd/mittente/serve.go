@@ -1,7 +1,6 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -256,7 +255,10 @@ func (r *relay) leave() {
 
 // ready reports why mail can't be taken in or sent on now, if it can't.
 func (r *relay) ready(ctx context.Context) error {
-	if err := cmp.Or(r.doubt.check(), r.dispatcher.Trouble()); err != nil {
+	if err := r.doubt.check(); err != nil {
+		return err
+	}
+	if err := r.dispatcher.Trouble(); err != nil {
 		return err
 	}
 	return r.alive(ctx)

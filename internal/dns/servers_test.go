@@ -203,17 +203,28 @@ func TestOverSockets(t *testing.T) {
 	}
 }
 
+// samePort opens one port for TCP and UDP; the first one that is free for TCP
+// may be taken for UDP by another test.
+func samePort(t *testing.T) (net.Listener, net.PacketConn) {
+	t.Helper()
+	for range 20 {
+		tcp, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if udp, err := net.ListenPacket("udp", tcp.Addr().String()); err == nil {
+			return tcp, udp
+		}
+		_ = tcp.Close()
+	}
+	t.Fatal("no port is free for both TCP and UDP")
+	return nil, nil
+}
+
 // listen serves UDP and TCP on one loopback port.
 func listen(t *testing.T, h mdns.Handler) string {
 	t.Helper()
-	tcp, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	udp, err := net.ListenPacket("udp", tcp.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
+	tcp, udp := samePort(t)
 	for _, s := range []*mdns.Server{{Listener: tcp, Handler: h}, {PacketConn: udp, Handler: h}} {
 		started, ended := make(chan struct{}), make(chan struct{})
 		s.NotifyStartedFunc = func() { close(started) }

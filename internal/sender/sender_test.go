@@ -204,18 +204,29 @@ type zone struct {
 	broken map[string]bool       // names that are answered SERVFAIL
 }
 
+// samePort opens one port for TCP and UDP; the first one that is free for TCP
+// may be taken for UDP by another test.
+func samePort(tb testing.TB) (net.Listener, net.PacketConn) {
+	tb.Helper()
+	for range 20 {
+		listener, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			tb.Fatal(err)
+		}
+		if packets, err := net.ListenPacket("udp", listener.Addr().String()); err == nil {
+			return listener, packets
+		}
+		_ = listener.Close()
+	}
+	tb.Fatal("no port is free for both TCP and UDP")
+	return nil, nil
+}
+
 func serveZone(tb testing.TB) *zone {
 	tb.Helper()
 	z := &zone{txt: map[string][][]string{}, broken: map[string]bool{}}
-	packets, err := net.ListenPacket("udp", "127.0.0.1:0")
-	if err != nil {
-		tb.Fatal(err)
-	}
+	listener, packets := samePort(tb)
 	z.addr = packets.LocalAddr().String()
-	listener, err := net.Listen("tcp", z.addr)
-	if err != nil {
-		tb.Fatal(err)
-	}
 	for _, server := range []*mdns.Server{{PacketConn: packets, Handler: z}, {Listener: listener, Handler: z}} {
 		started := make(chan struct{})
 		server.NotifyStartedFunc = func() { close(started) }
