@@ -48,8 +48,9 @@ func (q *Queue) Settle(tx *db.Tx, item Item, o mail.Outcome, at time.Time) (Reci
 // Postpone puts off a recipient that is leased to this node and was not
 // attempted: it is pending until the due time given, its attempts stand as they
 // were, and so does its place in the backoff. The outcome, a deferral, says why:
-// it becomes the recipient's last, and its event carries no attempt's number.
-// When the recipient's time is over before it is due, it expires instead. What
+// it becomes the recipient's last, and its event carries no attempt's number. What
+// was put off for the same reason already gets no other event: a site that is away
+// for days would have each recipient write hundreds. When the recipient's time is over before it is due, it expires instead. What
 // it returns is as with Settle, ErrLeaseLost included. It may be repeated.
 func (q *Queue) Postpone(tx *db.Tx, item Item, o mail.Outcome, due time.Time) (Recipient, error) {
 	at := db.Now()
@@ -57,9 +58,12 @@ func (q *Queue) Postpone(tx *db.Tx, item Item, o mail.Outcome, due time.Time) (R
 	if err != nil {
 		return item.Recipient, err
 	}
-	e := settledEvent(r, at)
-	e.Detail.Attempt = 0
-	if err := q.write(tx, item, r, e); err != nil {
+	news := []event.Event{settledEvent(r, at)}
+	news[0].Detail.Attempt = 0
+	if !r.State.Settled() && item.Recipient.Last == o {
+		news = nil
+	}
+	if err := q.write(tx, item, r, news...); err != nil {
 		return item.Recipient, fmt.Errorf("postpone %s: %w", r.ID, err)
 	}
 	tx.OnCommit(func() {
@@ -71,9 +75,9 @@ func (q *Queue) Postpone(tx *db.Tx, item Item, o mail.Outcome, due time.Time) (R
 	return r, nil
 }
 
-// write brings a leased recipient to where it stands in r, with its event. After
-// ErrLeaseLost nothing was written.
-func (q *Queue) write(tx *db.Tx, item Item, r Recipient, e event.Event) error {
+// write brings a leased recipient to where it stands in r, with what is to be told
+// of it. After ErrLeaseLost nothing was written.
+func (q *Queue) write(tx *db.Tx, item Item, r Recipient, news ...event.Event) error {
 	outcome, err := json.Marshal(r.Last)
 	if err != nil {
 		return err
@@ -88,13 +92,13 @@ func (q *Queue) write(tx *db.Tx, item Item, r Recipient, e event.Event) error {
 		tx.OnCommit(q.metrics.lost.Inc)
 		return ErrLeaseLost
 	}
-	if err := event.Append(tx, e); err != nil {
+	if err := event.Append(tx, news...); err != nil {
 		return err
 	}
 	if !r.State.Settled() {
 		return nil
 	}
-	return q.close(tx, item.Message, r, e.At)
+	return q.close(tx, item.Message, r, r.SettledAt)
 }
 
 // settled works out where an outcome leaves the recipient; it reads nothing.
