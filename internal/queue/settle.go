@@ -50,7 +50,8 @@ func (q *Queue) Settle(tx *db.Tx, item Item, o mail.Outcome, at time.Time) (Reci
 // were, and so does its place in the backoff. The outcome, a deferral, says why:
 // it becomes the recipient's last, and its event carries no attempt's number. What
 // was put off for the same reason already gets no other event: a site that is away
-// for days would have each recipient write hundreds. When the recipient's time is over before it is due, it expires instead. What
+// for days would have each recipient write hundreds. A due time beyond
+// the recipient's lifetime becomes its end; who is put off then, expires. What
 // it returns is as with Settle, ErrLeaseLost included. It may be repeated.
 func (q *Queue) Postpone(tx *db.Tx, item Item, o mail.Outcome, due time.Time) (Recipient, error) {
 	at := db.Now()
@@ -129,10 +130,14 @@ func postponed(item Item, o mail.Outcome, at, due time.Time) (Recipient, error) 
 	if o.Action != mail.Deferred {
 		return r, fmt.Errorf("postpone %s: no deferral: %+v", r.ID, o)
 	}
-	if due.After(item.Message.AcceptedAt.Add(lifetime)) {
+	end := item.Message.AcceptedAt.Add(lifetime)
+	if !at.Before(end) {
 		return r.moved(expire, at)
 	}
 	r.Due = due
+	if due.After(end) { // the last attempt stands there, as with backoff
+		r.Due = end
+	}
 	return r.moved(postpone, at)
 }
 
