@@ -113,6 +113,7 @@ func (h *house) furnish(ctx context.Context, deps houseDeps) error {
 	if h.resolver, err = newResolver(h.cfg.DNS, reg); err != nil {
 		return err
 	}
+	event.Measure(reg, h.db)
 	h.accounts = account.New(h.db, reg)
 	h.spool = spool.New(h.db, spool.Config{ContentMax: h.cfg.contentMax()}, reg)
 	h.queue = queue.New(queue.Deps{DB: h.db, Spool: h.spool, Retention: h.cfg.retention(), Log: deps.log}, reg)
