@@ -14,10 +14,7 @@ import (
 )
 
 // transaction is what MAIL begins and the end of data, RSET or EHLO ends (RFC 5321 §3.3).
-type transaction struct {
-	envelope mail.Envelope
-	size     int64 // as declared; 0: not declared
-}
+type transaction struct{ envelope mail.Envelope }
 
 // mail answers MAIL. Without AUTH nobody gets further: this is no open relay.
 func (s *session) mail(ctx context.Context, args string) smtp.Reply {
@@ -51,7 +48,7 @@ func (s *session) begin(ctx context.Context, args string) smtp.Reply {
 		return s.gateRefused(ctx, err, m.From)
 	}
 	s.who.Principal = principal
-	s.tx = &transaction{envelope: mail.Envelope{From: m.From, SMTPUTF8: m.UTF8, EightBit: m.EightBit}, size: m.Size}
+	s.tx = &transaction{envelope: mail.Envelope{From: m.From, SMTPUTF8: m.UTF8, EightBit: m.EightBit}}
 	s.advance()
 	return say(250, status(2, 1, 0), "Sender ok")
 }
