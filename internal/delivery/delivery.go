@@ -67,11 +67,13 @@ type Timeouts struct {
 
 // Job is one content for some recipients at one site.
 type Job struct {
-	From     mail.ReversePath
-	To       []mail.ForwardPath
-	SMTPUTF8 bool  // needed: the header is international (RFC 6531); addresses that need it are seen here
-	EightBit bool  // the body has octets above 127 (RFC 6152)
-	Size     int64 // octets of the content, for SIZE (RFC 1870); 0: not known
+	From       mail.ReversePath
+	To         []mail.Rcpt
+	Return     mail.Return // RFC 3461 §4.3
+	EnvelopeID string      // RFC 3461 §4.4
+	SMTPUTF8   bool        // needed: the header is international (RFC 6531); addresses that need it are seen here
+	EightBit   bool        // the body has octets above 127 (RFC 6152)
+	Size       int64       // octets of the content, for SIZE (RFC 1870); 0: not known
 	// Content opens the content, signature and header and body, lines ended by
 	// CRLF. It is called once per transaction and closed after it.
 	Content func() (io.ReadCloser, error)

@@ -134,7 +134,7 @@ func TestManyRecipients(t *testing.T) {
 			d.lines = append(d.lines, "C: MAIL FROM:<sender@example.org>")
 			for range n {
 				job.To = append(job.To, forwardPath(t, fmt.Sprintf("r%d@example.net", len(job.To))))
-				d.lines = append(d.lines, "C: RCPT TO:<"+job.To[len(job.To)-1].String()+">")
+				d.lines = append(d.lines, "C: RCPT TO:<"+job.To[len(job.To)-1].To.String()+">")
 			}
 			d.lines = append(d.lines, "C: DATA", "S: 250 ok")
 			for range n {

@@ -178,13 +178,13 @@ func reversePath(tb testing.TB, s string) mail.ReversePath {
 	return p
 }
 
-func forwardPath(tb testing.TB, s string) mail.ForwardPath {
+func forwardPath(tb testing.TB, s string) mail.Rcpt {
 	tb.Helper()
 	p, err := mail.ParseForwardPath(s)
 	if err != nil {
 		tb.Fatal(err)
 	}
-	return p
+	return mail.Rcpt{To: p}
 }
 
 // show writes an outcome as the scenarios do.

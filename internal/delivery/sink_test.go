@@ -142,7 +142,7 @@ func (*readCloser) Close() error { return nil }
 func jobOf(tb testing.TB, content []byte) Job {
 	tb.Helper()
 	return Job{
-		From: reversePath(tb, "sender@example.org"), To: []mail.ForwardPath{forwardPath(tb, "a@example.net")},
+		From: reversePath(tb, "sender@example.org"), To: []mail.Rcpt{forwardPath(tb, "a@example.net")},
 		Size: int64(len(content)),
 		Content: func() (io.ReadCloser, error) {
 			r := new(readCloser)

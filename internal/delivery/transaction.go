@@ -80,7 +80,7 @@ func (t *transaction) unfit() *mail.Outcome {
 func (t *transaction) needsUTF8() bool {
 	job := &t.attempt.job
 	return job.SMTPUTF8 || job.From.Address.NeedsUTF8() ||
-		slices.ContainsFunc(t.to, func(i int) bool { return job.To[i].Address.NeedsUTF8() })
+		slices.ContainsFunc(t.to, func(i int) bool { return job.To[i].To.Address.NeedsUTF8() })
 }
 
 func unreadable(err error) mail.Outcome {
@@ -145,7 +145,7 @@ func (t *transaction) writeMail() {
 	t.line("MAIL FROM:<", job.From.String(), ">", size, body, utf8)
 }
 
-func (t *transaction) writeRcpt(i int) { t.line("RCPT TO:<", t.attempt.job.To[i].String(), ">") }
+func (t *transaction) writeRcpt(i int) { t.line("RCPT TO:<", t.attempt.job.To[i].To.String(), ">") }
 
 // ask reads the reply at s; without pipelining the command is sent first.
 func (t *transaction) ask(s stage, write func()) (smtp.Reply, *mail.Outcome) {

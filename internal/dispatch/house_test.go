@@ -124,9 +124,9 @@ func (h *house) accept(l letterTo) []queue.Item {
 		From: mail.ReversePath{Address: address("sender@example.com")}, SigningDomain: l.domain,
 		Size: c.Size, HeaderSize: len(header), Content: c.ID, AcceptedAt: time.Now().Truncate(time.Microsecond),
 	}
-	var paths []mail.ForwardPath
+	var paths []mail.Rcpt
 	for _, a := range l.to {
-		paths = append(paths, mail.ForwardPath{Address: address(a)})
+		paths = append(paths, mail.Rcpt{To: mail.ForwardPath{Address: address(a)}})
 	}
 	var items []queue.Item
 	h.must(h.deps.DB.Batch(h.t.Context(), func(tx *db.Tx) error {
@@ -249,7 +249,7 @@ func (c *courier) Deliver(ctx context.Context, plan delivery.Plan, job delivery.
 	}
 	a := attempt{site: plan.Site, at: time.Now()}
 	for _, to := range job.To {
-		a.to = append(a.to, to.String())
+		a.to = append(a.to, to.To.String())
 	}
 	c.enter(plan.Site, 1)
 	defer c.enter(plan.Site, -1)
@@ -272,7 +272,7 @@ func (c *courier) Deliver(ctx context.Context, plan delivery.Plan, job delivery.
 		if deliver == nil {
 			outcomes[i] = delivered()
 		} else {
-			outcomes[i] = deliver(ctx, plan.Site, to.String())
+			outcomes[i] = deliver(ctx, plan.Site, to.To.String())
 		}
 	}
 	return outcomes

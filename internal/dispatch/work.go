@@ -110,6 +110,7 @@ func (d *Dispatcher) attempt(ctx context.Context, plan delivery.Plan, entries []
 	var unreadable atomic.Pointer[error]
 	job := delivery.Job{
 		From: l.message.From, SMTPUTF8: l.message.SMTPUTF8, EightBit: l.message.EightBit,
+		Return: l.message.Return, EnvelopeID: l.message.EnvelopeID,
 		Size: int64(len(seal)) + l.message.Size,
 		Content: func() (io.ReadCloser, error) {
 			content, err := d.open(ctx, l)
@@ -121,7 +122,7 @@ func (d *Dispatcher) attempt(ctx context.Context, plan delivery.Plan, entries []
 		},
 	}
 	for _, e := range entries {
-		job.To = append(job.To, e.recipient.To)
+		job.To = append(job.To, mail.Rcpt{To: e.recipient.To, Notify: e.recipient.Notify, Original: e.recipient.Original})
 	}
 	d.metrics.inFlight.Inc()
 	outcomes = d.deps.Courier.Deliver(ctx, plan, job)

@@ -36,9 +36,11 @@ func (p ForwardPath) String() string { return p.Address.String() }
 // Envelope is what MAIL and RCPT said of a message (RFC 5321 §2.3.1).
 type Envelope struct {
 	From     ReversePath
-	To       []ForwardPath
-	SMTPUTF8 bool // RFC 6531: the client asked for it at MAIL
-	EightBit bool // RFC 6152: BODY=8BITMIME
+	To       []Rcpt
+	SMTPUTF8 bool   // RFC 6531: the client asked for it at MAIL
+	EightBit bool   // RFC 6152: BODY=8BITMIME
+	Return   Return // RFC 3461 §4.3; empty: not given
+	ID       string // ENVID (RFC 3461 §4.4), xtext decoded, at most 100 octets; empty: not given
 }
 
 // Priority is the importance that recipients see (requirement S14): 1 is

@@ -90,7 +90,7 @@ func (s *session) recipient(args string) smtp.Reply {
 	case len(envelope.To) >= s.door.cfg.MaxRecipients:
 		return say(452, status(4, 5, 3), fmt.Sprintf("Too many recipients: at most %d of one message", s.door.cfg.MaxRecipients)) // RFC 5321 §4.5.3.1.10
 	}
-	envelope.To = append(envelope.To, to)
+	envelope.To = append(envelope.To, mail.Rcpt{To: to})
 	s.advance()
 	return say(250, status(2, 1, 5), "Recipient ok")
 }

@@ -64,7 +64,7 @@ func (h *house) cycle(account id.Account, body []byte) error {
 		HeaderFrom: "sender@example.com", Subject: "hello", MessageID: "<1@example.com>",
 		Size: int64(len(body)), Content: w.Content().ID, AcceptedAt: time.Now(),
 	}
-	to := []mail.ForwardPath{{Address: address("someone@example.net")}}
+	to := []mail.Rcpt{{To: mail.ForwardPath{Address: address("someone@example.net")}}}
 	var recipients []Recipient
 	err := h.db.Batch(ctx, func(tx *db.Tx) (err error) {
 		if err := w.Put(tx); err != nil {
@@ -113,9 +113,9 @@ func BenchmarkStart(b *testing.B) {
 func fill(b *testing.B, h *house, n int) {
 	b.Helper()
 	h.Direct(false)
-	to := make([]mail.ForwardPath, 100)
+	to := make([]mail.Rcpt, 100)
 	for i := range to {
-		to[i] = mail.ForwardPath{Address: address(fmt.Sprintf("r%d@example.net", i))}
+		to[i] = mail.Rcpt{To: mail.ForwardPath{Address: address(fmt.Sprintf("r%d@example.net", i))}}
 	}
 	account := id.New[id.Account]()
 	for range n / len(to) {
@@ -139,9 +139,9 @@ func BenchmarkEnqueue(b *testing.B) {
 	for _, n := range []int{1, 10, 100, 1000} {
 		b.Run(fmt.Sprintf("recipients=%d", n), func(b *testing.B) {
 			h := newHouse(b)
-			to := make([]mail.ForwardPath, n)
+			to := make([]mail.Rcpt, n)
 			for i := range to {
-				to[i] = mail.ForwardPath{Address: address(fmt.Sprintf("r%d@example.net", i))}
+				to[i] = mail.Rcpt{To: mail.ForwardPath{Address: address(fmt.Sprintf("r%d@example.net", i))}}
 			}
 			var inside time.Duration
 			for b.Loop() {

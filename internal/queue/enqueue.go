@@ -50,7 +50,7 @@ const insertRows = 16
 // once, so that they can go straight to the dispatcher after the commit; they
 // are pending, due at once, in a process that is no node (Start) and while the
 // dispatcher has no room (Direct). It may be repeated with the same message.
-func (q *Queue) Enqueue(tx *db.Tx, m *Message, to []mail.ForwardPath) ([]Recipient, error) {
+func (q *Queue) Enqueue(tx *db.Tx, m *Message, to []mail.Rcpt) ([]Recipient, error) {
 	if len(to) == 0 {
 		return nil, fmt.Errorf("enqueue %s: no recipient", m.ID)
 	}
@@ -63,10 +63,10 @@ func (q *Queue) Enqueue(tx *db.Tx, m *Message, to []mail.ForwardPath) ([]Recipie
 	}
 	recipients := make([]Recipient, len(to))
 	events := make([]event.Event, len(to))
-	for i, path := range to {
+	for i, rcpt := range to {
 		recipients[i] = Recipient{
 			ID: id.New[id.Recipient](), Message: m.ID, Account: m.Account,
-			To: path, State: state, Lease: lease, Due: m.AcceptedAt,
+			To: rcpt.To, Notify: rcpt.Notify, Original: rcpt.Original, State: state, Lease: lease, Due: m.AcceptedAt,
 		}
 		events[i] = event.Event{
 			Account: m.Account, Message: m.ID, Recipient: recipients[i].ID,

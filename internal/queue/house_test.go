@@ -100,9 +100,9 @@ func (h *house) accept(account id.Account, to ...string) []Item {
 
 func (h *house) acceptMessage(m *Message, w *spool.Writer, to ...string) []Item {
 	h.t.Helper()
-	var paths []mail.ForwardPath
+	var paths []mail.Rcpt
 	for _, a := range to {
-		paths = append(paths, mail.ForwardPath{Address: address(a)})
+		paths = append(paths, mail.Rcpt{To: mail.ForwardPath{Address: address(a)}})
 	}
 	var items []Item
 	h.batch(func(tx *db.Tx) error {

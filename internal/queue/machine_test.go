@@ -90,9 +90,9 @@ func (m *machine) enqueue(r *rapid.T) {
 	defer m.Direct(true)
 	msg, w := m.someMessage(rapid.SampledFrom(m.account).Draw(r, "account"))
 	msg.AcceptedAt, msg.Priority = m.now, mail.Priority(rapid.IntRange(1, 5).Draw(r, "priority"))
-	var to []mail.ForwardPath
+	var to []mail.Rcpt
 	for i := range rapid.IntRange(1, 4).Draw(r, "recipients") {
-		to = append(to, mail.ForwardPath{Address: address(fmt.Sprintf("r%d@example.net", i))})
+		to = append(to, mail.Rcpt{To: mail.ForwardPath{Address: address(fmt.Sprintf("r%d@example.net", i))}})
 	}
 	var recipients []Recipient
 	m.write(r, func(tx *db.Tx) (err error) {

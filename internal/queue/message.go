@@ -14,11 +14,13 @@ type Message struct {
 	Account id.Account
 	List    id.List
 
-	UserName string // the SMTP+ user, as text: it outlives the user
-	From     mail.ReversePath
-	SMTPUTF8 bool          // RFC 6531
-	EightBit bool          // RFC 6152
-	Priority mail.Priority // of the user: the order in the queue
+	UserName   string // the SMTP+ user, as text: it outlives the user
+	From       mail.ReversePath
+	Return     mail.Return   // RET (RFC 3461 §4.3); empty: not given
+	EnvelopeID string        // ENVID (RFC 3461 §4.4), decoded; empty: not given
+	SMTPUTF8   bool          // RFC 6531
+	EightBit   bool          // RFC 6152
+	Priority   mail.Priority // of the user: the order in the queue
 
 	SigningDomain mail.Domain // empty: sent unsigned
 	HeaderFrom    string      // for people, as Subject and MessageID
@@ -38,6 +40,9 @@ type Recipient struct {
 	Message id.Message
 	Account id.Account
 	To      mail.ForwardPath
+
+	Notify   mail.Notify // what the sender wants to be told (RFC 3461 §4.1)
+	Original string      // ORCPT (RFC 3461 §4.2), "type;address"; empty: not given
 
 	State     State
 	Lease     Lease        // who may settle it; zero unless leased

@@ -29,6 +29,8 @@ func (g *Gate) draft(s Session, env mail.Envelope, h message.Header, by author) 
 		UserName:      user.Name,
 		From:          env.From,
 		SMTPUTF8:      env.SMTPUTF8,
+		Return:        env.Return,
+		EnvelopeID:    env.ID,
 		Priority:      user.Priority,
 		SigningDomain: by.grant.SigningDomain,
 		HeaderFrom:    by.address.Display(),
@@ -105,7 +107,7 @@ func (g *Gate) writeBody(w *spool.Writer, body io.Reader, m *queue.Message) erro
 // commit is the moment of responsibility: content, message, recipients and
 // events in one transaction, on disk when it returns. Only then does the
 // dispatcher hear of the message.
-func (g *Gate) commit(ctx context.Context, p account.Principal, w *spool.Writer, m *queue.Message, to []mail.ForwardPath) error {
+func (g *Gate) commit(ctx context.Context, p account.Principal, w *spool.Writer, m *queue.Message, to []mail.Rcpt) error {
 	return g.deps.DB.Batch(ctx, func(tx *db.Tx) error {
 		if p.OneTime {
 			if err := g.deps.Accounts.Spend(tx, p); err != nil {
@@ -136,11 +138,11 @@ func items(m *queue.Message, recipients []queue.Recipient, content []byte) []que
 }
 
 // distinct drops forward-paths given twice: each mailbox gets one copy.
-func distinct(to []mail.ForwardPath) []mail.ForwardPath {
+func distinct(to []mail.Rcpt) []mail.Rcpt {
 	seen := make(map[mail.ForwardPath]bool, len(to))
-	return slices.DeleteFunc(slices.Clone(to), func(p mail.ForwardPath) bool {
-		twice := seen[p]
-		seen[p] = true
+	return slices.DeleteFunc(slices.Clone(to), func(r mail.Rcpt) bool {
+		twice := seen[r.To]
+		seen[r.To] = true
 		return twice
 	})
 }

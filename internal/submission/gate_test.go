@@ -171,7 +171,7 @@ func envelope(t *testing.T, from string, to ...string) mail.Envelope {
 	for _, s := range to {
 		p, err := mail.ParseForwardPath(s)
 		check(t, err)
-		env.To = append(env.To, p)
+		env.To = append(env.To, mail.Rcpt{To: p})
 	}
 	return env
 }
