@@ -43,6 +43,8 @@ type (
 	Sender = ID[senderKind]
 	// Key identifies a DKIM key.
 	Key = ID[keyKind]
+	// Alert identifies a trouble that an operator should know of.
+	Alert = ID[alertKind]
 )
 
 type kind interface {
@@ -62,6 +64,7 @@ type (
 	domainKind     struct{}
 	senderKind     struct{}
 	keyKind        struct{}
+	alertKind      struct{}
 )
 
 func (accountKind) prefix() string    { return "acc_" }
@@ -75,6 +78,7 @@ func (eventKind) prefix() string      { return "evt_" }
 func (domainKind) prefix() string     { return "dom_" }
 func (senderKind) prefix() string     { return "snd_" }
 func (keyKind) prefix() string        { return "key_" }
+func (alertKind) prefix() string      { return "alr_" }
 
 // ErrInvalid says that a text is not the text form of the wanted kind of identifier.
 var ErrInvalid = errors.New("not a valid id")

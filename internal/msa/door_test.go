@@ -370,7 +370,7 @@ func TestWhatTheGateGets(t *testing.T) {
 		if got.content != "Subject: x\r\n\r\n.dot\r\nlone\r\n" {
 			t.Errorf("content %q", got.content)
 		}
-		if e := got.env; e.From.String() != "a@ours.example" || !e.EightBit || !e.SMTPUTF8 || fmt.Sprint(e.To) != "[b@theirs.example gr\u00fc\u00df@theirs.example]" {
+		if e := got.env; e.From.String() != "a@ours.example" || !e.EightBit || !e.SMTPUTF8 || len(e.To) != 2 || e.To[0].To.String() != "b@theirs.example" || e.To[1].To.String() != "gr\u00fc\u00df@theirs.example" {
 			t.Errorf("envelope %+v", e)
 		}
 		s := gate.sessions[0]
