@@ -156,7 +156,7 @@ func (s *inboxSession) mail(args string) {
 }
 
 func (s *inboxSession) rcpt(args string) {
-	to, err := smtp.ParseRcpt(args)
+	r, err := smtp.ParseRcpt(args)
 	switch {
 	case s.from == nil:
 		s.say(503, "MAIL first")
@@ -165,7 +165,7 @@ func (s *inboxSession) rcpt(args string) {
 	case len(s.to) >= 100:
 		s.say(452, "Too many recipients")
 	default:
-		s.to = append(s.to, to.String())
+		s.to = append(s.to, r.To.String())
 		s.say(250, "OK")
 	}
 }

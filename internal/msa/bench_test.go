@@ -21,6 +21,10 @@ func (sink) Mail(_ context.Context, s submission.Session, _ mail.ReversePath) (a
 	return s.Principal, nil
 }
 
+func (sink) Rcpt(context.Context, submission.Session, *mail.Envelope, mail.Rcpt) error {
+	return nil
+}
+
 func (sink) Submit(_ context.Context, _ submission.Session, _ mail.Envelope, content io.Reader) (id.Message, error) {
 	_, err := io.Copy(io.Discard, content)
 	return id.Message{1}, err

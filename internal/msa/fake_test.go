@@ -68,6 +68,10 @@ func rejection(reason string, s submission.Session, address string) error {
 	return nil
 }
 
+func (*fakeGate) Rcpt(_ context.Context, s submission.Session, _ *mail.Envelope, r mail.Rcpt) error {
+	return rejection(strings.TrimPrefix(r.To.Address.Local(), "rcpt-"), s, r.To.Address.Display())
+}
+
 func (g *fakeGate) Submit(ctx context.Context, s submission.Session, env mail.Envelope, content io.Reader) (id.Message, error) {
 	if g.begun != nil {
 		g.begun <- struct{}{}

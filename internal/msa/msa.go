@@ -61,6 +61,7 @@ type Timeouts struct {
 // Gate takes messages in: submission.Gate.
 type Gate interface {
 	Mail(ctx context.Context, s submission.Session, from mail.ReversePath) (account.Principal, error)
+	Rcpt(ctx context.Context, s submission.Session, env *mail.Envelope, r mail.Rcpt) error
 	Submit(ctx context.Context, s submission.Session, env mail.Envelope, content io.Reader) (id.Message, error)
 }
 

@@ -292,6 +292,7 @@ func (s *session) ehlo(_ context.Context, args string) smtp.Reply {
 		"8BITMIME",            // RFC 6152
 		"SMTPUTF8",            // RFC 6531
 		"ENHANCEDSTATUSCODES", // RFC 2034
+		"DSN",                 // RFC 3461
 	}
 	if cfg.TLS != nil && s.who.TLS == "" {
 		lines = append(lines, "STARTTLS") // RFC 3207 §4.2: not under TLS

@@ -48,7 +48,7 @@ func (s *session) begin(ctx context.Context, args string) smtp.Reply {
 		return s.gateRefused(ctx, err, m.From)
 	}
 	s.who.Principal = principal
-	s.tx = &transaction{envelope: mail.Envelope{From: m.From, SMTPUTF8: m.UTF8, EightBit: m.EightBit}}
+	s.tx = &transaction{envelope: mail.Envelope{From: m.From, SMTPUTF8: m.UTF8, EightBit: m.EightBit, Return: m.Return, ID: m.ID}}
 	s.advance()
 	return say(250, status(2, 1, 0), "Sender ok")
 }
@@ -71,7 +71,7 @@ func (s *session) rcpt(ctx context.Context, args string) smtp.Reply {
 	if s.tx == nil {
 		return s.noTransaction()
 	}
-	reply := s.recipient(args)
+	reply := s.recipient(ctx, args)
 	if reply.Code != 250 {
 		s.log(ctx, slog.LevelInfo, "recipient refused", slog.String("reply", reply.String()))
 	}
@@ -79,18 +79,21 @@ func (s *session) rcpt(ctx context.Context, args string) smtp.Reply {
 }
 
 // recipient adds a recipient to the transaction, or says why not.
-func (s *session) recipient(args string) smtp.Reply {
+func (s *session) recipient(ctx context.Context, args string) smtp.Reply {
 	envelope := &s.tx.envelope
-	to, err := smtp.ParseRcpt(args)
+	r, err := smtp.ParseRcpt(args)
 	switch {
 	case err != nil:
 		return argumentsRefused(err, recipientRole())
-	case to.Address.NeedsUTF8() && !envelope.SMTPUTF8:
-		return needsUTF8(to.Address)
+	case r.To.Address.NeedsUTF8() && !envelope.SMTPUTF8:
+		return needsUTF8(r.To.Address)
 	case len(envelope.To) >= s.door.cfg.MaxRecipients:
 		return say(452, status(4, 5, 3), fmt.Sprintf("Too many recipients: at most %d of one message", s.door.cfg.MaxRecipients)) // RFC 5321 §4.5.3.1.10
 	}
-	envelope.To = append(envelope.To, mail.Rcpt{To: to})
+	if err := s.door.deps.Gate.Rcpt(ctx, s.who, envelope, r); err != nil {
+		return s.gateRefused(ctx, err, envelope.From)
+	}
+	envelope.To = append(envelope.To, r)
 	s.advance()
 	return say(250, status(2, 1, 5), "Recipient ok")
 }

@@ -14,9 +14,11 @@ import (
 // Mail is what a MAIL command says (RFC 5321 §4.1.1.2).
 type Mail struct {
 	From     mail.ReversePath
-	Size     int64 // octets the client declares (RFC 1870); 0 when it does not
-	EightBit bool  // BODY=8BITMIME (RFC 6152)
-	UTF8     bool  // SMTPUTF8 (RFC 6531)
+	Size     int64       // octets the client declares (RFC 1870); 0 when it does not
+	EightBit bool        // BODY=8BITMIME (RFC 6152)
+	UTF8     bool        // SMTPUTF8 (RFC 6531)
+	Return   mail.Return // RET (RFC 3461 §4.3); empty: not given
+	ID       string      // ENVID (RFC 3461 §4.4), decoded; empty: not given
 }
 
 // ParseMail reads the arguments of MAIL. Errors wrap ErrSyntax, for the
@@ -31,21 +33,29 @@ func ParseMail(args string) (Mail, error) {
 	if m.From, err = parseReverse(path); err != nil {
 		return Mail{}, err
 	}
+	if err := eachParam(rest, m.set); err != nil {
+		return Mail{}, err
+	}
+	return m, nil
+}
+
+// eachParam hands every parameter to set, and refuses one given twice.
+func eachParam(rest string, set func(key, value string) error) error {
 	seen := make([]string, 0, 4)
 	for word := range strings.FieldsSeq(rest) {
 		key, value, err := parseParam(word)
 		if err != nil {
-			return Mail{}, err
+			return err
 		}
 		if slices.Contains(seen, key) {
-			return Mail{}, fmt.Errorf("%s: %w: given twice", key, ErrValue)
+			return fmt.Errorf("%s: %w: given twice", key, ErrValue)
 		}
 		seen = append(seen, key)
-		if err := m.set(key, value); err != nil {
-			return Mail{}, err
+		if err := set(key, value); err != nil {
+			return err
 		}
 	}
-	return m, nil
+	return nil
 }
 
 // set takes in one parameter.
@@ -63,6 +73,15 @@ func (m *Mail) set(key, value string) (err error) {
 			return fmt.Errorf("SMTPUTF8=%s: %w", value, ErrValue)
 		}
 		return nil
+	case "RET":
+		m.Return, err = mail.ParseReturn(value)
+		if err != nil || value == "" {
+			return fmt.Errorf("RET: %w", ErrValue)
+		}
+		return nil
+	case "ENVID":
+		m.ID, err = parseEnvelopeID(value)
+		return err
 	case "AUTH": // RFC 4954 §5: to be accepted by all who offer AUTH; we trust the client's AUTH only
 		if value == "" {
 			return fmt.Errorf("AUTH: %w", ErrValue)
@@ -72,25 +91,38 @@ func (m *Mail) set(key, value string) (err error) {
 	return fmt.Errorf("%s: %w", key, ErrParameter)
 }
 
-// ParseRcpt reads the arguments of RCPT (RFC 5321 §4.1.1.3). No parameter is
-// offered. Errors are those of ParseMail.
-func ParseRcpt(args string) (mail.ForwardPath, error) {
+// ParseRcpt reads the arguments of RCPT (RFC 5321 §4.1.1.3) with the parameters
+// of RFC 3461. Errors are those of ParseMail.
+func ParseRcpt(args string) (mail.Rcpt, error) {
 	path, rest, err := cutKeyword(args, "TO:")
 	if err != nil {
-		return mail.ForwardPath{}, err
+		return mail.Rcpt{}, err
 	}
-	to, err := parseForward(path)
+	var r mail.Rcpt
+	if r.To, err = parseForward(path); err != nil {
+		return mail.Rcpt{}, err
+	}
+	err = eachParam(rest, func(key, value string) error { return setRcpt(&r, key, value) })
 	if err != nil {
-		return mail.ForwardPath{}, err
+		return mail.Rcpt{}, err
 	}
-	for word := range strings.FieldsSeq(rest) {
-		key, _, err := parseParam(word)
-		if err == nil {
-			err = fmt.Errorf("%s: %w", key, ErrParameter)
+	return r, nil
+}
+
+// setRcpt takes in one parameter.
+func setRcpt(r *mail.Rcpt, key, value string) (err error) {
+	switch key {
+	case "NOTIFY":
+		r.Notify, err = mail.ParseNotify(value)
+		if err != nil || value == "" {
+			return fmt.Errorf("NOTIFY: %w", ErrValue)
 		}
-		return mail.ForwardPath{}, err
+		return nil
+	case "ORCPT":
+		r.Original, err = parseOriginal(value)
+		return err
 	}
-	return to, nil
+	return fmt.Errorf("%s: %w", key, ErrParameter)
 }
 
 // cutKeyword reads "FROM:" or "TO:", in any case, and the path after it.

@@ -3,6 +3,7 @@ package smtp
 import (
 	"errors"
 	"math"
+	"strings"
 	"testing"
 
 	"mittente/internal/mail"
@@ -23,6 +24,9 @@ func TestParseMail(t *testing.T) {
 		{args: "FROM:<a@b.example> SIZE=123 BODY=8bitmime SMTPUTF8", from: "a@b.example", want: Mail{Size: 123, EightBit: true, UTF8: true}},
 		{args: "FROM:<a@b.example> size=0 smtputf8", from: "a@b.example", want: Mail{UTF8: true}},
 		{args: "FROM:<a@b.example> AUTH=<>", from: "a@b.example"},
+		{args: "FROM:<a@b.example> ret=hdrs", from: "a@b.example", want: Mail{Return: mail.ReturnHeader}},
+		{args: "FROM:<> RET=FULL ENVID=QQ+2B+3d+20314159", want: Mail{Return: mail.ReturnFull, ID: "QQ+= 314159"}},
+		{args: "FROM:<> ENVID=" + strings.Repeat("x", 100), want: Mail{ID: strings.Repeat("x", 100)}},
 		{args: "FROM:<a@b.example> AUTH=e+3Dmc2@example.com", from: "a@b.example"},
 		{args: "FROM:<a@b.example> SIZE=99999999999999999999", from: "a@b.example", want: Mail{Size: math.MaxInt64}},
 		{args: `FROM:<"a>b c"@b.example> SIZE=1`, from: `"a>b c"@b.example`, want: Mail{Size: 1}},
@@ -66,7 +70,19 @@ func TestParseMailErrors(t *testing.T) {
 		{"FROM:<a..b@b.example>", mail.ErrAddress},
 		{"FROM:< >", ErrPath},
 		{"FROM:<a@b.example> XYZ", ErrParameter},
-		{"FROM:<a@b.example> RET=HDRS", ErrParameter},
+		{"FROM:<a@b.example> NOTIFY=NEVER", ErrParameter},
+		{"FROM:<a@b.example> RET", ErrValue},
+		{"FROM:<a@b.example> RET=BODY", ErrValue},
+		{"FROM:<a@b.example> RET=FULL RET=FULL", ErrValue},
+		{"FROM:<a@b.example> ENVID", ErrValue},
+		{"FROM:<a@b.example> ENVID=", ErrSyntax},
+		{"FROM:<a@b.example> ENVID=a+", ErrValue},
+		{"FROM:<a@b.example> ENVID=a+2", ErrValue},
+		{"FROM:<a@b.example> ENVID=a+ZZ", ErrValue},
+		{"FROM:<a@b.example> ENVID=a+0D+0ABcc:", ErrValue},
+		{"FROM:<a@b.example> ENVID=a+00", ErrValue},
+		{"FROM:<a@b.example> ENVID=gr\u00fc\u00df", ErrValue},
+		{"FROM:<a@b.example> ENVID=" + strings.Repeat("x", 101), ErrValue},
 		{"FROM:<a@b.example> SIZE", ErrValue},
 		{"FROM:<a@b.example> SIZE=-1", ErrValue},
 		{"FROM:<a@b.example> SIZE=1x", ErrValue},
@@ -103,12 +119,17 @@ func TestParseRcpt(t *testing.T) {
 		{"FROM:<a@b.example>", "", ErrSyntax},
 		{"TO:<Postmaster>", "", ErrNoDomain},
 		{"TO:<a@[192.0.2.1]>", "", mail.ErrLiteral},
-		{"TO:<a@b.example> NOTIFY=NEVER", "", ErrParameter},
+		{"TO:<a@b.example> NOTIFY=never ORCPT=rfc822;x@y", "a@b.example", nil},
+		{"TO:<a@b.example> SIZE=1", "", ErrParameter},
+		{"TO:<a@b.example> NOTIFY", "", ErrValue},
+		{"TO:<a@b.example> NOTIFY=", "", ErrSyntax},
+		{"TO:<a@b.example> NOTIFY=NEVER,DELAY", "", ErrValue},
+		{"TO:<a@b.example> NOTIFY=DELAY NOTIFY=DELAY", "", ErrValue},
 		{"TO:<a@b.example> =", "", ErrSyntax},
 	} {
 		got, err := ParseRcpt(tt.args)
-		if got.String() != tt.to || !errors.Is(err, tt.want) {
-			t.Errorf("%q: %q, %v; want %q, %v", tt.args, got, err, tt.to, tt.want)
+		if got.To.String() != tt.to || !errors.Is(err, tt.want) {
+			t.Errorf("%q: %q, %v; want %q, %v", tt.args, got.To, err, tt.to, tt.want)
 		}
 	}
 }
@@ -136,17 +157,28 @@ func FuzzParseMail(f *testing.F) {
 }
 
 func FuzzParseRcpt(f *testing.F) {
-	for _, s := range []string{"TO:<a@b.example>", "TO:<>", `TO:<"a b"@c.example>`, "TO:<@x:a@b.example> X=1"} {
+	for _, s := range []string{"TO:<a@b.example>", "TO:<>", `TO:<"a b"@c.example>`, "TO:<@x:a@b.example> X=1", "TO:<a@b.example> NOTIFY=SUCCESS,DELAY ORCPT=rfc822;a+2Bb@c", `TO:<a@b.example> ORCPT=utf-8;gr\x{FC}\u00df@c`} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, args string) {
-		to, err := ParseRcpt(args)
+		r, err := ParseRcpt(args)
 		if err != nil {
 			return
 		}
-		again, err := ParseRcpt("TO:<" + to.String() + ">")
-		if err != nil || again != to || to.Address.IsZero() {
-			t.Errorf("%q: %q read back as %q, %v", args, to, again, err)
+		line := "TO:<" + r.To.String() + ">"
+		if r.Notify != 0 {
+			line += " NOTIFY=" + r.Notify.String()
+		}
+		for _, international := range []bool{false, true} {
+			full := line
+			if r.Original != "" {
+				full += " ORCPT=" + EncodeOriginal(r.Original, international)
+			}
+			again, err := ParseRcpt(full)
+			tooLong := r.Original != "" && len(EncodeOriginal(r.Original, international)) > maxOriginal
+			if (err != nil || again != r || r.To.Address.IsZero()) && !tooLong {
+				t.Errorf("%q: %+v as %q read back as %+v, %v", args, r, full, again, err)
+			}
 		}
 	})
 }

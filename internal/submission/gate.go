@@ -94,6 +94,10 @@ func (g *Gate) mail(ctx context.Context, s Session, from mail.ReversePath) (acco
 	return p, err
 }
 
+// Rcpt judges one more recipient of a message that Mail let pass; env has those
+// that came before. Errors are *Rejection.
+func (g *Gate) Rcpt(context.Context, Session, *mail.Envelope, mail.Rcpt) error { return nil }
+
 // Submit takes one message in. When it returns without error the message is on
 // disk and this server is responsible for it (RFC 5321 §6.1); otherwise nothing
 // was kept. Errors are *Rejection and those of reading content, which come as
