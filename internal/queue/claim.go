@@ -75,7 +75,7 @@ type candidate struct {
 
 // Claim leases up to n recipients that are due at the time given to this node,
 // by priority, then by due time, with a share for every account that has mail
-// waiting. Those that can't be read, or whose message can't, it settles as
+// waiting, and of none more than there is Room for. Those that can't be read, or whose message can't, it settles as
 // failed. What it returns is leased, also when it returns an error with it. It
 // takes several transactions, none longer than a few milliseconds.
 func (q *Queue) Claim(ctx context.Context, n int, now time.Time) ([]Item, error) {
@@ -148,6 +148,7 @@ func (q *Queue) find(tx *db.Tx, n int, now time.Time) ([]candidate, error) {
 		}
 		found = merge(shared, found, n)
 	}
+	found = q.fitting(found)
 	slices.SortStableFunc(found, func(a, b candidate) int {
 		return cmp.Or(cmp.Compare(a.priority, b.priority), a.Due.Compare(b.Due))
 	})
@@ -166,6 +167,9 @@ func (q *Queue) share(tx *db.Tx, n int, now time.Time) ([]candidate, error) {
 		room := (n - len(found)) / (len(accounts) - i)
 		if room == 0 {
 			room = min(1, n-len(found))
+		}
+		if len(account) == len(id.Account{}) {
+			room = min(room, q.roomOf(id.Account(account)))
 		}
 		for p := mail.PriorityHighest; p <= mail.PriorityLowest && room > 0; p++ {
 			some, err := db.Collect(tx, scanCandidate, selectDueOf, account, int64(p), db.Micros(now), int64(room))
@@ -205,6 +209,22 @@ func (q *Queue) accounts(tx *db.Tx) ([][]byte, error) {
 		list = append(list, account)
 	}
 	return list, nil
+}
+
+// fitting drops the candidates of accounts for which there is no more room.
+func (q *Queue) fitting(found []candidate) []candidate {
+	if q.room.Load() == nil {
+		return found
+	}
+	rooms := make(map[id.Account]int)
+	return slices.DeleteFunc(found, func(c candidate) bool {
+		room, known := rooms[c.Account]
+		if !known {
+			room = q.roomOf(c.Account)
+		}
+		rooms[c.Account] = room - 1
+		return room <= 0
+	})
 }
 
 // merge fills first up to n with what it does not have yet.

@@ -137,6 +137,38 @@ func TestClaimSharesAmongAccounts(t *testing.T) {
 	}
 }
 
+// Of an account for which a node has no more room it takes no more, whether at
+// the door or from the table; others lose nothing by it.
+func TestRoomBoundsAnAccount(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	large, small := id.New[id.Account](), id.New[id.Account]()
+	h.Room(func(a id.Account) int {
+		if a == large {
+			return 3
+		}
+		return 100
+	})
+	if got := h.accept(large, "a@example.net", "b@example.net", "c@example.net"); got[0].Recipient.State != Leased {
+		t.Errorf("what has room is %s", got[0].Recipient.State)
+	}
+	for range 5 {
+		if got := h.accept(large, "a@example.net", "b@example.net", "c@example.net", "d@example.net"); got[0].Recipient.State != Pending {
+			t.Errorf("what has no room is %s", got[0].Recipient.State)
+		}
+	}
+	h.pending(small, mail.PriorityNormal)
+	for _, n := range []int{10, 100} {
+		seen := make(map[id.Account]int)
+		for _, item := range h.claim(n) {
+			seen[item.Message.Account]++
+		}
+		if seen[large] != 3 || n == 10 && seen[small] != 1 {
+			t.Errorf("a claim of %d took %d and %d", n, seen[large], seen[small])
+		}
+	}
+}
+
 // With more accounts than a claim looks at, and more than it may take, all get
 // their turn.
 func TestClaimGoesRound(t *testing.T) {

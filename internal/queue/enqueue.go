@@ -49,7 +49,7 @@ const insertRows = 16
 // transaction, each with its event. The recipients are leased to this node at
 // once, so that they can go straight to the dispatcher after the commit; they
 // are pending, due at once, in a process that is no node (Start) and while the
-// dispatcher has no room (Direct). It may be repeated with the same message.
+// dispatcher has no room (Direct, Room). It may be repeated with the same message.
 func (q *Queue) Enqueue(tx *db.Tx, m *Message, to []mail.Rcpt) ([]Recipient, error) {
 	if len(to) == 0 {
 		return nil, fmt.Errorf("enqueue %s: no recipient", m.ID)
@@ -58,7 +58,7 @@ func (q *Queue) Enqueue(tx *db.Tx, m *Message, to []mail.Rcpt) ([]Recipient, err
 		return nil, fmt.Errorf("enqueue %s: %w", m.ID, err)
 	}
 	state, lease := Pending, Lease{}
-	if held := q.lease(); !held.IsZero() && !q.full.Load() {
+	if held := q.lease(); !held.IsZero() && !q.full.Load() && q.roomOf(m.Account) >= len(to) {
 		state, lease = Leased, held
 	}
 	recipients := make([]Recipient, len(to))

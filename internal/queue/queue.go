@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io/fs"
 	"log/slog"
+	"math"
 	"math/rand/v2"
 	"sync/atomic"
 	"time"
@@ -13,6 +14,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"mittente/internal/db"
+	"mittente/internal/id"
 	"mittente/internal/spool"
 )
 
@@ -69,6 +71,7 @@ type Queue struct {
 	full  atomic.Bool            // see Direct
 	turn  atomic.Pointer[[]byte] // the account that Claim served last
 	onDue atomic.Pointer[func()]
+	room  atomic.Pointer[func(id.Account) int]
 }
 
 // New makes a queue; it starts nothing. A nil registerer keeps its metrics to itself.
@@ -114,3 +117,17 @@ func (q *Queue) tellDue() {
 // dispatcher with a full memory turns it off: mail then waits as pending and is
 // claimed when there is room. It is on at first.
 func (q *Queue) Direct(on bool) { q.full.Store(!on) }
+
+// Room sets what says how many more recipients of an account this node can take
+// in; without it there is no bound. Enqueue leases a message to this node only
+// if there is room for all its recipients, and Claim takes no more than that. It
+// is called in transactions: it must not block.
+func (q *Queue) Room(of func(id.Account) int) { q.room.Store(&of) }
+
+// roomOf returns how many recipients of the account can be taken in.
+func (q *Queue) roomOf(a id.Account) int {
+	if of := q.room.Load(); of != nil {
+		return max(0, (*of)(a))
+	}
+	return math.MaxInt
+}
