@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"time"
+	"unicode/utf8"
 )
 
 // Status is an enhanced status code, class.subject.detail (RFC 3463). The zero
@@ -105,6 +107,42 @@ type Outcome struct {
 	RemoteMTA  string `json:"remote_mta,omitempty"` // host name
 	RemoteAddr string `json:"remote_addr,omitempty"`
 	TLS        string `json:"tls,omitempty"` // "TLS1.3 TLS_AES_128_GCM_SHA256 verified"; empty: in clear
+	// DSN: the next hop took over the duty to report (RFC 3461 §5.2.1).
+	DSN bool `json:"dsn,omitempty"`
+	// RetryAfter is how long the next hop asks to wait before the next attempt,
+	// 10 s to 24 h; 0: it does not say.
+	RetryAfter time.Duration `json:"retry_after,omitempty"`
+	// Ours: the trouble is this house's own, and stays until an operator acts (a
+	// source address that is blocked, a password that a smarthost refuses).
+	Ours bool `json:"ours,omitempty"`
+}
+
+// maxDiagnostic bounds a diagnostic, in octets.
+const maxDiagnostic = 1000
+
+// Diagnostic makes text fit for Outcome.Diagnostic, whoever wrote it: one line of
+// valid UTF-8 without control characters, at most 1,000 octets.
+func Diagnostic(text string) string {
+	if len(text) > 4*maxDiagnostic {
+		text = text[:4*maxDiagnostic]
+	}
+	text = strings.Map(func(r rune) rune {
+		switch {
+		case r == '\n', r == '\t':
+			return ' '
+		case r < ' ', r >= 0x7f && r < 0xa0, r == '\u2028', r == '\u2029':
+			return -1
+		}
+		return r
+	}, strings.ToValidUTF8(text, "?"))
+	if len(text) <= maxDiagnostic {
+		return text
+	}
+	end := maxDiagnostic
+	for !utf8.RuneStart(text[end]) {
+		end--
+	}
+	return text[:end]
 }
 
 // Reply returns code, status and text as one line, as a postmaster expects to read it.

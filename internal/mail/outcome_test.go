@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"mittente/internal/mail"
 )
@@ -98,11 +99,28 @@ func TestOutcome_JSON(t *testing.T) {
 	want := mail.Outcome{
 		Action: mail.Failed, Scope: mail.ScopeRecipient, Code: 550, Status: mail.Status{Class: 5, Subject: 1, Detail: 1},
 		Diagnostic: "no", RemoteMTA: "mx.example", RemoteAddr: "192.0.2.1", TLS: "TLS1.3",
+		DSN: true, RetryAfter: 5 * time.Minute, Ours: true,
 	}
 	text, err = json.Marshal(want)
 	var got mail.Outcome
 	if err != nil || json.Unmarshal(text, &got) != nil || got != want {
 		t.Errorf("%s: %+v, %v", text, got, err)
+	}
+}
+
+// TestDiagnostic makes what others say fit for logs and screens.
+func TestDiagnostic(t *testing.T) {
+	for in, want := range map[string]string{
+		"plain":                          "plain",
+		"two\r\nlines\tand tab":          "two lines and tab",
+		"esc \x1b[31m \x7f\u0085\u2028.": "esc [31m .",
+		"not \xff utf8":                  "not ? utf8",
+		strings.Repeat("é", 501):         strings.Repeat("é", 500),
+		strings.Repeat("a", 999) + "é":   strings.Repeat("a", 999),
+	} {
+		if got := mail.Diagnostic(in); got != want {
+			t.Errorf("%q: got %q", in, got)
+		}
 	}
 }
 
