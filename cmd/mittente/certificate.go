@@ -65,13 +65,21 @@ func (c *certificate) reload() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.tried = c.looks()
-	pair, err := tls.LoadX509KeyPair(c.pair.Cert, c.pair.Key)
+	pair, err := loadKeyPair(c.pair)
 	if err != nil {
-		return fmt.Errorf("certificate %s: %w", c.pair.Cert, err)
+		return err
 	}
 	c.current.Store(&pair)
 	c.expires.Set(float64(pair.Leaf.NotAfter.Unix()))
 	return nil
+}
+
+func loadKeyPair(files KeyPairConfig) (tls.Certificate, error) {
+	pair, err := tls.LoadX509KeyPair(files.Cert, files.Key)
+	if err != nil {
+		return pair, fmt.Errorf("certificate %s: %w", files.Cert, err)
+	}
+	return pair, nil
 }
 
 // looks tells apart the states of the two files without reading them.

@@ -31,6 +31,9 @@ type cli struct {
 	Message    messageCmd    `cmd:"" help:"Accepted messages: what became of them, and their bytes."`
 	Ports      portsCmd      `cmd:"" help:"The ports a running relay listens on, and those it skipped."`
 	Send       sendCmd       `cmd:"" help:"Send a test mail through the running relay's own door and show the transcript."`
+	Doctor     doctorCmd     `cmd:"" help:"Look at everything that has to be right, and say what to do about what is not."`
+	Backup     backupCmd     `cmd:"" help:"Write the database to a file while the relay runs on."`
+	Restore    restoreCmd    `cmd:"" help:"Put a backup in the place of the database; the relay must not run."`
 	Version    versionCmd    `cmd:"" help:"Print the version."`
 	Completion completionCmd `cmd:"" help:"Print a completion script for a shell."`
 }
@@ -131,7 +134,7 @@ func (a *app) again() string {
 // has to be typed to reach the same configuration. A `domain ls` between
 // backquotes is a command as well.
 func (a *app) hint(text string) string {
-	const commands = `((?:account|completion|config|demo|domain|init|list|message|ports|queue|send|serve|user|version)\b)`
+	const commands = `((?:account|backup|completion|config|demo|doctor|domain|init|list|message|ports|queue|restore|send|serve|user|version)\b)`
 	again := strings.ReplaceAll(a.again(), "$", "$$")
 	text = regexp.MustCompile(`\bmittente `+commands).ReplaceAllString(text, again+" $1")
 	return regexp.MustCompile("`"+commands).ReplaceAllString(text, "`"+again+" $1")

@@ -83,7 +83,7 @@ func exitCode(err error) int {
 		return exitNotFound
 	case isAny(err, errConflict, account.ErrConflict, queue.ErrMove):
 		return exitConflict
-	case isAny(err, errUnavailable, db.ErrUnavailable, db.ErrFull, db.ErrNewer, sender.ErrOtherSecret, fs.ErrPermission):
+	case isAny(err, errUnavailable, db.ErrUnavailable, db.ErrFull, db.ErrNewer, db.ErrNotABackup, sender.ErrOtherSecret, fs.ErrPermission):
 		return exitUnavailable
 	case errors.Is(err, context.Canceled):
 		return exitInterrupted

@@ -112,7 +112,7 @@ func (a *app) paint(cell string) string {
 		return "\x1b[32m" + cell + "\x1b[0m"
 	case "failed", "revoked", "expired", "refused":
 		return "\x1b[31m" + cell + "\x1b[0m"
-	case "pending", "deferred", "skipped", "inactive", "leased":
+	case "pending", "deferred", "skipped", "inactive", "leased", "warning":
 		return "\x1b[33m" + cell + "\x1b[0m"
 	}
 	return cell

@@ -109,7 +109,10 @@ func Open(ctx context.Context, cfg Config, reg prometheus.Registerer) (*DB, erro
 		return nil, fmt.Errorf("data_dir: %w", err)
 	}
 	cfg.DataDir = dir
-	path := filepath.Join(dir, "mittente.db")
+	path := filepath.Join(dir, fileName)
+	if err := interruptedRestore(path); err != nil {
+		return nil, err
+	}
 	if err := create(path); err != nil {
 		return nil, err
 	}

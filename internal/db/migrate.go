@@ -41,13 +41,16 @@ func (d *DB) Migrate(ctx context.Context, schemas ...Schema) error {
 	return nil
 }
 
+// versionTable is how the tables begin in which each room's version is kept.
+const versionTable = "schema_version_"
+
 func migrate(ctx context.Context, pool *sql.DB, dialect goose.Dialect, s Schema) error {
 	fail := func(err error) error { return fmt.Errorf("schema of %s: %w", s.Room, err) }
 	files, err := s.files()
 	if err != nil {
 		return fail(err)
 	}
-	p, err := goose.NewProvider(dialect, pool, files, goose.WithTableName("schema_version_"+s.Room),
+	p, err := goose.NewProvider(dialect, pool, files, goose.WithTableName(versionTable+s.Room),
 		goose.WithDisableGlobalRegistry(true), goose.WithLogger(goose.NopLogger()))
 	if err != nil {
 		return fail(err)
