@@ -97,7 +97,7 @@ func (h *house) backup(ctx context.Context, a *app, name string, out *os.File) (
 		return 0, err
 	}
 	defer in.Close()
-	var target io.Writer = a.out
+	target := a.out
 	if out != nil {
 		target = out
 	}
@@ -182,7 +182,7 @@ func (c restoreCmd) Run(ctx context.Context, a *app) error {
 		return fmt.Errorf("%w: %s is there already; with --yes it is put aside, not removed", errConflict, target)
 	}
 	v := restoreView{Database: target}
-	if err := c.restore(ctx, a, l, in, who, &v); err != nil {
+	if err := (&restoration{c.File, a, l, who, &v}).run(ctx, in); err != nil {
 		return err
 	}
 	return emitOne(a, v, func(w io.Writer) {
@@ -209,23 +209,32 @@ func (c restoreCmd) open(a *app) (io.ReadCloser, error) {
 	return in, nil
 }
 
-// restore copies the backup into the data folder, whose owner may not be able to
+// restoration is one restore, from what to where.
+type restoration struct {
+	from string
+	app  *app
+	cfg  *loaded
+	who  string
+	seen *restoreView
+}
+
+// run copies the backup into the data folder, whose owner may not be able to
 // read where it lies, looks whether it is this house's, and puts it in place.
-func (c restoreCmd) restore(ctx context.Context, a *app, l *loaded, in io.Reader, who string, v *restoreView) error {
-	scratch, err := os.MkdirTemp(l.DataDir, "restore-")
+func (r *restoration) run(ctx context.Context, in io.Reader) error {
+	scratch, err := os.MkdirTemp(r.cfg.DataDir, "restore-")
 	if err != nil {
 		return fmt.Errorf("%w: %w", errUnavailable, err)
 	}
 	defer os.RemoveAll(scratch)
 	copied := filepath.Join(scratch, "copy.db")
 	if err := writeFile(copied, contextReader{ctx, in}); err != nil {
-		return fmt.Errorf("copy %s: %w", c.File, err)
+		return fmt.Errorf("copy %s: %w", r.from, err)
 	}
-	if c.File != pipe && isFile(c.File+"-wal") {
-		return fmt.Errorf("%w: beside %s lies a log, so it is a database in use or a plain copy of one: use mittente backup", db.ErrNotABackup, c.File)
+	if r.from != pipe && isFile(r.from+"-wal") {
+		return fmt.Errorf("%w: beside %s lies a log, so it is a database in use or a plain copy of one: use mittente backup", db.ErrNotABackup, r.from)
 	}
-	v.Aside, err = db.Restore(ctx, copied, l.DataDir, a.pages("restoring"), func(dir string) error {
-		return inspectRestored(ctx, l, dir, event.Audit{Actor: who, Action: "restore", Object: c.File}, v)
+	r.seen.Aside, err = db.Restore(ctx, copied, r.cfg.DataDir, r.app.pages("restoring"), func(dir string) error {
+		return r.inspect(ctx, dir)
 	})
 	return err
 }
@@ -244,11 +253,11 @@ func isFile(path string) bool {
 	return err == nil && info.Mode().IsRegular()
 }
 
-// inspectRestored opens the copy with the rooms: it is migrated, and refused when
+// inspect opens the copy with the rooms: it is migrated, and refused when
 // it was sealed with another secret key than this folder's.
-func inspectRestored(ctx context.Context, l *loaded, dir string, entry event.Audit, v *restoreView) error {
-	there := *l
-	there.SecretKeyFile, there.DataDir = l.secretPath(), dir
+func (r *restoration) inspect(ctx context.Context, dir string) error {
+	there := *r.cfg
+	there.SecretKeyFile, there.DataDir = r.cfg.secretPath(), dir
 	h, err := openHouse(ctx, &there, houseDeps{})
 	if err != nil {
 		return err
@@ -258,8 +267,8 @@ func inspectRestored(ctx context.Context, l *loaded, dir string, entry event.Aud
 		if err != nil {
 			return err
 		}
-		v.Waiting, v.Held = depth.Pending+depth.Leased, depth.Held
-		return event.Record(tx, entry)
+		r.seen.Waiting, r.seen.Held = depth.Pending+depth.Leased, depth.Held
+		return event.Record(tx, event.Audit{Actor: r.who, Action: "restore", Object: r.from})
 	})
 	return errors.Join(err, h.close())
 }

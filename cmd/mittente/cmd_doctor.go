@@ -37,6 +37,7 @@ type finding struct {
 func fine(format string, args ...any) finding {
 	return finding{State: findingOK, Detail: fmt.Sprintf(format, args...)}
 }
+
 func skipped(format string, args ...any) finding {
 	return finding{State: findingSkip, Detail: fmt.Sprintf(format, args...)}
 }

@@ -1,3 +1,4 @@
+//nolint:contextcheck // a caller's context never reaches the driver: see background
 package db
 
 import (
@@ -114,7 +115,7 @@ func copyDatabase(ctx context.Context, from, to string, tell Progress) (err erro
 			err = errors.Join(err, removeDatabase(to))
 		}
 	}()
-	conn, err := connector{dsn(from, readerPragmas(Config{BusyTimeout: DefaultBusyTimeout}))}.Connect(background()) //nolint:contextcheck // see background
+	conn, err := connector{dsn(from, readerPragmas(Config{BusyTimeout: DefaultBusyTimeout}))}.Connect(background())
 	if err != nil {
 		return classifyControl(err)
 	}
