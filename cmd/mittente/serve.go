@@ -68,6 +68,7 @@ type relay struct {
 	smtpCert   *certificate
 	httpCert   *certificate // nil: plain HTTP
 
+	registry *prometheus.Registry
 	report   nodeReport
 	lowPorts string // why ports below 1024 can't be bound, where that is known
 	doubt    *readiness
@@ -93,7 +94,8 @@ func newRelay(ctx context.Context, l *loaded, log *slog.Logger, lowPorts string)
 
 // build makes the rooms from the bottom up.
 func (r *relay) build(ctx context.Context) error {
-	reg := prometheus.NewRegistry()
+	r.registry = prometheus.NewRegistry()
+	reg := r.registry
 	var err error
 	if r.house, err = openHouse(ctx, r.cfg, houseDeps{log: r.log, reg: reg}); err != nil {
 		return err
