@@ -3,12 +3,14 @@ package test
 import (
 	"bytes"
 	"crypto/sha256"
+	"encoding/base64"
 	"fmt"
+	"io"
 	"math/rand/v2"
-	"net"
+	"mime"
+	"mime/multipart"
+	netmail "net/mail"
 	"os"
-	"os/exec"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -44,53 +46,146 @@ func header(to, subject string) []byte {
 		fromAddr, to, subject, subject)
 }
 
-// way is one kind of client, in clear or by STARTTLS.
-type way struct {
-	name string
-	tls  bool
-	send func(t *testing.T, to, file string)
+// international is a local part that can be reached by SMTPUTF8 only.
+const international = "j\u00f6rg"
+
+// modes are the two ways in: in clear and by STARTTLS.
+func modes() []string { return []string{"plain", "starttls"} }
+
+// correspondence is what the clients of one test share.
+type correspondence struct {
+	relay      *relay
+	user       user
+	receiver   *postfix
+	published  map[string]string // DKIM records
+	small, big []byte            // bodies
 }
 
-// ways lists the independent clients; each sends a file with CRLF line ends.
-func ways(r *relay, u user, forwarder *postfix) []way {
-	var all []way
-	host, port, _ := net.SplitHostPort(r.smtp)
-	for _, tls := range []bool{false, true} {
-		mode := map[bool]string{false: "plain", true: "starttls"}[tls]
-		all = append(all, way{"swaks/" + mode, tls, func(t *testing.T, to, file string) {
-			t.Helper()
-			// swaks ends what it sends by a line end of its own.
-			unended := filepath.Join(t.TempDir(), "unended")
-			if err := os.WriteFile(unended, bytes.TrimSuffix(read(t, file), []byte("\r\n")), 0o644); err != nil {
-				t.Fatal(err)
-			}
-			args := []string{
-				"--server", host, "--port", port, "--ehlo", "client.test", "--from", fromAddr, "--to", to,
-				"--auth", "LOGIN", "--auth-user", u.Username, "--auth-password", u.Password, "--data", "@" + unended, "--silent", "2", "--timeout", "60",
-			}
-			if tls {
-				args = append(args, "--tls")
-			}
-			command(t, "swaks", args...)
-		}}, way{"smtplib/" + mode, tls, func(t *testing.T, to, file string) {
-			t.Helper()
-			command(t, python(), "testdata/send.py", host, port, mode, u.Username, u.Password, fromAddr, to, file)
-		}})
-	}
-	submit := func(t *testing.T, to, file string) {
-		t.Helper()
-		forwarder.submit(fromAddr, to, read(t, file))
-	}
-	return append(all,
-		way{"postfix/plain", false, submit},
-		way{"postfix/encrypt", true, submit})
+// address is where a client sends to. Postfix as a client chooses its transport by
+// the domain.
+func (m mailer) address(what, mode string) string {
+	return what + "-" + m.name + "@" + mode + "." + rcptDomain
 }
 
-func command(t *testing.T, name string, args ...string) {
+// What each client sends, in clear and by STARTTLS, arrives at the Postfix that the
+// DNS names as MX: every field of the header and every octet of the body as it was,
+// and two DKIM signatures that verify. Whom a client puts in Bcc gets the mail, and no
+// other recipient reads the name. Who knows SMTPUTF8 reaches an international
+// address; who does not is told so. What is refused, the client's user reads why.
+func TestS8_EveryClientsMailArrivesIntactAndSigned(t *testing.T) {
+	t.Parallel()
+	need(t, "linux", "root", "postfix", "python3-dkim", "python3-nacl", "opendkim")
+	var addresses []string
+	for _, m := range mailers(nil) {
+		for _, mode := range modes() {
+			for _, what := range []string{"small", "large", "to", "cc", "bcc", international} {
+				addresses = append(addresses, m.address(what, mode))
+			}
+		}
+	}
+	receiver := startReceiver(t, addresses...)
+	d := startDNS(t, "mx."+rcptDomain+". 300 IN A 127.0.0.1")
+	for _, mode := range modes() {
+		d.add(mode + "." + rcptDomain + ". 300 IN MX 10 mx." + rcptDomain + ".")
+	}
+	r := startRelay(t, relayConfig{dns: d, deliveryPort: receiver.port})
+	c := &correspondence{
+		relay: r, user: r.setUp(), receiver: receiver, published: keys(r.records(fromDomain)),
+		small: awkward(3000, 7), big: awkward(large, 8),
+	}
+	for _, m := range mailers(startForwarder(t, r.smtp, c.user, rcptDomain)) {
+		for _, mode := range modes() {
+			t.Run(m.name+"/"+mode, func(t *testing.T) {
+				t.Parallel()
+				need(t, m.tools...)
+				t.Run("small", func(t *testing.T) { c.one(t, m, mode, "small", c.small) })
+				t.Run("25 MB", func(t *testing.T) { c.one(t, m, mode, "large", c.big) })
+				t.Run("Bcc", func(t *testing.T) { c.several(t, m, mode) })
+				t.Run("SMTPUTF8", func(t *testing.T) { c.international(t, m, mode) })
+				t.Run("refused", func(t *testing.T) {
+					e := c.errand(t, mode, c.small, "bob@"+mode+"."+rcptDomain)
+					e.from = "eve@" + m.name + "." + mode + ".test"
+					m.refused(t, e, "5.7.1 Sender <"+e.from+"> is not authorised for "+c.user.Username)
+				})
+			})
+		}
+	}
+}
+
+// errand makes a message to the recipients: one, or three as To, Cc and Bcc.
+func (c *correspondence) errand(t *testing.T, mode string, body []byte, to ...string) errand {
 	t.Helper()
-	if out, err := exec.Command(name, args...).CombinedOutput(); err != nil {
-		t.Fatalf("%s: %v\n%.2000s", name, err, out)
+	head := header(to[0], strings.ReplaceAll(t.Name(), "/", "."))
+	if len(to) == 3 {
+		head = fmt.Appendf(nil, "Cc: %s\r\nBcc: %s\r\n%s", to[1], to[2], head)
 	}
+	file := scratch(t, bytes.Join([][]byte{head, body}, []byte("\r\n")))
+	return errand{relay: c.relay.smtp, mode: mode, user: c.user, from: fromAddr, to: to, file: file}
+}
+
+// one sends a body to one recipient.
+func (c *correspondence) one(t *testing.T, m mailer, mode, what string, body []byte) {
+	t.Helper()
+	e := c.errand(t, mode, body, m.address(what, mode))
+	m.send(t, e)
+	got := c.receiver.one(e.to[0], time.Minute)
+	c.arrived(t, got, m, e, body)
+	if what == "small" || m.name == "smtplib" {
+		verifyInPython(t, got, fromDomain, c.published)
+		verifyInOpenDKIM(t, got, fromDomain, c.published)
+	}
+}
+
+// arrived asserts that a message came as it was sent.
+func (c *correspondence) arrived(t *testing.T, got []byte, m mailer, e errand, body []byte) {
+	t.Helper()
+	head, _, _ := bytes.Cut(read(t, e.file), []byte("\r\n\r\n"))
+	if m.rewrites {
+		head = nil
+	}
+	intact(t, got, head, body)
+	want := map[string]string{"plain": "SMTPA ", "starttls": "SMTPSA "}[e.mode]
+	if e.to[0] == m.address(international, e.mode) {
+		want = "UTF8" + want
+	} else {
+		want = "E" + want
+	}
+	came(t, got, want)
+	verifyInGo(t, got, fromDomain, c.published)
+}
+
+// several sends to To, Cc and Bcc.
+func (c *correspondence) several(t *testing.T, m mailer, mode string) {
+	t.Helper()
+	e := c.errand(t, mode, c.small, m.address("to", mode), m.address("cc", mode), m.address("bcc", mode))
+	m.send(t, e)
+	for _, to := range e.to {
+		got := c.receiver.one(to, time.Minute)
+		verifyInGo(t, got, fromDomain, c.published)
+		if m.attaches {
+			attached(t, got, read(t, e.file))
+		} else {
+			intact(t, got, nil, c.small)
+		}
+		if to != e.to[2] && bytes.Contains(got, []byte(e.to[2])) {
+			t.Errorf("%s reads the name of the Bcc recipient:\n%.3000s", to, got)
+		}
+		if !bytes.Contains(got, []byte(e.to[1])) {
+			t.Errorf("%s does not read the name of the Cc recipient:\n%.3000s", to, got)
+		}
+	}
+}
+
+// international sends to an address that only SMTPUTF8 reaches.
+func (c *correspondence) international(t *testing.T, m mailer, mode string) {
+	t.Helper()
+	e := c.errand(t, mode, c.small, m.address(international, mode))
+	if !m.utf8 {
+		m.refused(t, e, "5.6.7")
+		return
+	}
+	m.send(t, e)
+	c.arrived(t, c.receiver.one(e.to[0], time.Minute), m, e, c.small)
 }
 
 func read(t *testing.T, file string) []byte {
@@ -102,59 +197,30 @@ func read(t *testing.T, file string) []byte {
 	return b
 }
 
-// address is where a client sends to: Postfix chooses its transport by the domain.
-func (w way) address(size string) string {
-	name, mode, _ := strings.Cut(w.name, "/")
-	if mode == "starttls" {
-		mode = "encrypt"
+// attached asserts that the message has a file attached, octet for octet.
+func attached(t *testing.T, got, file []byte) {
+	t.Helper()
+	message, err := netmail.ReadMessage(bytes.NewReader(got))
+	if err != nil {
+		t.Fatal(err)
 	}
-	return name + "-" + size + "@" + mode + "." + rcptDomain
-}
-
-// What swaks, smtplib and Postfix send, in clear and by STARTTLS, small and 25 MB,
-// arrives at the Postfix that the DNS names as MX: every field of the header and
-// every octet of the body as it was, and two DKIM signatures that verify.
-//
-//nolint:tparallel // one client after the other: 25 MB each
-func TestS8_EveryClientsMailArrivesIntactAndSigned(t *testing.T) {
-	t.Parallel()
-	need(t, "linux", "root", "postfix", "swaks", "Net::SSLeay", "python3-dkim", "python3-nacl", "opendkim")
-	var addresses []string
-	for _, w := range ways(&relay{}, user{}, nil) {
-		addresses = append(addresses, w.address("small"), w.address("large"))
+	_, params, err := mime.ParseMediaType(message.Header.Get("Content-Type"))
+	if err != nil {
+		t.Fatal(err)
 	}
-	receiver := startReceiver(t, addresses...)
-	d := startDNS(t)
-	for _, domain := range []string{"plain." + rcptDomain, "encrypt." + rcptDomain} {
-		d.add(domain + ". 300 IN MX 10 mx." + rcptDomain + ".")
-	}
-	d.add("mx." + rcptDomain + ". 300 IN A 127.0.0.1")
-	r := startRelay(t, relayConfig{dns: d, deliveryPort: receiver.port})
-	u := r.setUp()
-	published := keys(r.records(fromDomain))
-	forwarder := startForwarder(t, r.smtp, u, rcptDomain)
-
-	small, big := awkward(3000, 7), awkward(large, 8)
-	for i, w := range ways(r, u, forwarder) {
-		t.Run(w.name, func(t *testing.T) {
-			for size, body := range map[string][]byte{"small": small, "large": big} {
-				to := w.address(size)
-				head := header(to, strings.ReplaceAll(w.name, "/", ".")+"."+size)
-				file := filepath.Join(t.TempDir(), "message")
-				if err := os.WriteFile(file, bytes.Join([][]byte{head, body}, []byte("\r\n")), 0o644); err != nil {
-					t.Fatal(err)
-				}
-				w.send(t, to, file)
-				got := receiver.one(to, time.Minute)
-				intact(t, got, head, body)
-				overTLS(t, got, w.tls)
-				verifyInGo(t, got, fromDomain, published)
-				if size == "small" || i == 0 {
-					verifyInPython(t, got, fromDomain, published)
-					verifyInOpenDKIM(t, got, fromDomain, published)
-				}
-			}
-		})
+	for parts := multipart.NewReader(message.Body, params["boundary"]); ; {
+		part, err := parts.NextPart()
+		if err != nil {
+			t.Fatalf("no attachment: %v", err)
+		}
+		if part.FileName() == "" {
+			continue
+		}
+		content, err := io.ReadAll(base64.NewDecoder(base64.StdEncoding, part))
+		if err != nil || sha256.Sum256(content) != sha256.Sum256(file) {
+			t.Fatalf("the attachment was changed: %d octets, %d were sent; %v", len(content), len(file), err)
+		}
+		return
 	}
 }
 
@@ -182,12 +248,12 @@ func difference(a, b []byte) int {
 	return min(len(a), len(b))
 }
 
-// overTLS asserts what the relay's trace field says of the client's connection (RFC 3848).
-func overTLS(t *testing.T, got []byte, tls bool) {
+// came asserts what the relay's trace field says of the client's connection (RFC 3848, RFC 6531 §4.3).
+func came(t *testing.T, got []byte, want string) {
 	t.Helper()
 	head, _, _ := bytes.Cut(got, []byte("\r\n\r\n"))
 	unfolded := strings.ReplaceAll(strings.ReplaceAll(string(head), "\r\n\t", " "), "\r\n ", " ")
-	want := map[bool]string{false: "with ESMTPA ", true: "with ESMTPSA "}[tls]
+	want = " with " + want
 	for field := range strings.SplitSeq(unfolded, "\r\n") {
 		if strings.HasPrefix(field, "Received:") && strings.Contains(field, "by "+relayHost) {
 			if !strings.Contains(field, want) {

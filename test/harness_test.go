@@ -107,8 +107,16 @@ func have(t *testing.T, tool string) bool {
 			exec.Command("umount", dir).Run() == nil
 	case tool == "ptrace":
 		return exec.Command("strace", "-o", "/dev/null", "true").Run() == nil
-	case tool == "Net::SSLeay":
-		return exec.Command("perl", "-MNet::SSLeay", "-e1").Run() == nil
+	case strings.Contains(tool, "::"):
+		return exec.Command("perl", "-M"+tool, "-e1").Run() == nil
+	case tool == "node-nodemailer":
+		cmd := exec.Command("node", "-e", "require('nodemailer')")
+		cmd.Env = append(os.Environ(), "NODE_PATH=/usr/share/nodejs")
+		return cmd.Run() == nil
+	case tool == "php-phpmailer":
+		return exec.Command("php", "-r", "require '/usr/share/php/libphp-phpmailer/autoload.php';").Run() == nil
+	case tool == "git-send-email":
+		return exec.Command("git", "send-email", "--dump-aliases").Run() == nil
 	case isModule:
 		return exec.Command(python(), "-c", "import "+module).Run() == nil
 	default:

@@ -3,6 +3,10 @@
 # elsewhere says what is missing. No service is started by it. It may be run as
 # often as one likes: when everything is there it only asks dpkg, once.
 #
+# Mail servers exclude one another as packages: Postfix is installed, the others are
+# unpacked into .cache/peers, where only the tests find them. No user is made for
+# them, nothing of them is setuid.
+#
 # MITTENTE_TEST_ALL=1 makes a missing package an error (as in .ci/run); without it
 # the tests that need the package are skipped, each with its reason.
 set -eu
@@ -21,10 +25,36 @@ libnet-ssleay-perl:STARTTLS in swaks
 strace:the proof that fsync comes before 250
 libsasl2-modules:Postfix as a client that authenticates
 postfix:Postfix as a client and as the mail server that receives
+curl:the client curl
+msmtp:the client msmtp
+gsasl:SCRAM-SHA-256 and -PLUS by a client that is not ours
+nodejs:the client nodemailer
+node-nodemailer:the client nodemailer
+php-cli:the client PHPMailer
+libphp-phpmailer:the client PHPMailer
+git:the client git send-email
+git-email:the client git send-email
+libmailtools-perl:the client git send-email
+libauthen-sasl-perl:AUTH in git send-email
+libio-socket-ssl-perl:STARTTLS in git send-email
+libgnutls-dane0:a library of Exim
+libidn12:a library of Exim
+libnsl2:a library of Exim
+libdb5.3:a library of Exim and OpenSMTPD
+libevent-2.1-7:a library of OpenSMTPD
 postgresql:every SQL statement prepared on PostgreSQL
 LIST
 }
 
+# package, the program it is unpacked for: what it is needed for
+unpacked() {
+	cat <<'LIST'
+exim4-daemon-light usr/sbin/exim4:Exim as the mail server that receives
+opensmtpd usr/sbin/smtpd:OpenSMTPD as the mail server that receives
+LIST
+}
+
+peers=$(cd "$(dirname "$0")/.." && pwd)/.cache/peers
 policy=/usr/sbin/policy-rc.d
 root=
 
@@ -40,10 +70,31 @@ missing() {
 	done
 }
 
+# absent prints the packages that are not unpacked.
+absent() {
+	unpacked | sed 's/:.*//' | while read -r package program; do
+		[ -x "$peers/$package/$program" ] || printf '%s\n' "$package"
+	done
+}
+
+# unpack takes a package apart beside its place and moves it there when it is whole.
+unpack() {
+	work="$peers/.$1.$$"
+	rm -rf "$work" "${peers:?}/$1"
+	mkdir -p "$work/whole"
+	if (cd "$work" && apt-get -qq -o APT::Sandbox::User= download "$1" && dpkg -x "$1"_*.deb whole); then
+		find "$work/whole" -type f -perm /6000 -exec chmod ug-s {} +
+		mv "$work/whole" "$peers/$1"
+	else
+		say "could not unpack $1"
+	fi
+	rm -rf "$work"
+}
+
 # report names what is missing and what that costs, and ends.
 report() {
 	for package in $1; do
-		say "missing: $package; skipped without it: $(needed | sed -n "s/^$package://p")"
+		say "missing: $package; skipped without it: $( (needed; unpacked) | sed -n "s/^$package[^:]*://p")"
 	done
 	[ "${MITTENTE_TEST_ALL:-}" = 1 ] && exit 1
 	exit 0
@@ -84,20 +135,30 @@ if ! command -v dpkg-query >/dev/null 2>&1 || ! command -v apt-get >/dev/null 2>
 fi
 
 wanted=$(missing)
-[ -z "$wanted" ] && exit 0
+servers=$(absent)
+[ -z "$wanted$servers" ] && exit 0
 
-if [ "$(id -u)" != 0 ]; then
-	if ! sudo -n true 2>/dev/null; then
-		say "neither root nor sudo without a password: nothing is installed"
-		report "$wanted"
+if [ -n "$wanted" ]; then
+	if [ "$(id -u)" != 0 ]; then
+		if ! sudo -n true 2>/dev/null; then
+			say "neither root nor sudo without a password: nothing is installed"
+			report "$wanted"
+		fi
+		root="sudo -n"
 	fi
-	root="sudo -n"
+	say "installing: $(printf '%s ' $wanted)"
+	trap allow_services EXIT
+	trap 'exit 1' HUP INT TERM
+	forbid_services
+	install "$wanted" >&2
 fi
 
-say "installing: $(printf '%s ' $wanted)"
-trap allow_services EXIT
-trap 'exit 1' HUP INT TERM
-forbid_services
-install "$wanted" >&2
-wanted=$(missing)
-[ -z "$wanted" ] || report "$wanted"
+if [ -n "$servers" ]; then
+	say "unpacking: $(printf '%s ' $servers)"
+	for package in $servers; do
+		unpack "$package" >&2
+	done
+fi
+
+wanted="$(missing) $(absent)"
+[ -z "${wanted# }" ] || report "$wanted"

@@ -120,14 +120,14 @@ smtpd_tls_key_file = %[1]s/key.pem
 }
 
 // startForwarder starts a Postfix that hands everything to the relay as the given
-// user: in clear for recipients at plain.DOMAIN, by STARTTLS at encrypt.DOMAIN.
+// user: in clear for recipients at plain.DOMAIN, by STARTTLS at starttls.DOMAIN.
 func startForwarder(t *testing.T, relay string, u user, domain string) *postfix {
 	t.Helper()
 	p := newPostfix(t)
 	host, port, _ := net.SplitHostPort(relay)
 	hop := "[" + host + "]:" + port
 	p.file("passwords", fmt.Sprintf("%s %s:%s\n", hop, u.Username, u.Password))
-	p.file("transport", fmt.Sprintf("plain.%[1]s plain:%[2]s\nencrypt.%[1]s encrypt:%[2]s\n", domain, hop))
+	p.file("transport", fmt.Sprintf("plain.%[1]s plain:%[2]s\nstarttls.%[1]s encrypt:%[2]s\n", domain, hop))
 	p.start(fmt.Sprintf(`
 myhostname = client.%[2]s
 transport_maps = texthash:%[1]s/transport
@@ -217,15 +217,10 @@ func (p *postfix) start(main string) {
 	})
 }
 
-// submit hands a message to the instance as its sendmail command does. Its lines
-// end in LF here, as local programs write them.
-func (p *postfix) submit(from, to string, content []byte) {
-	p.t.Helper()
-	cmd := exec.Command("sendmail", "-C", p.dir+"/etc", "-i", "-f", from, to)
-	cmd.Stdin = bytes.NewReader(bytes.ReplaceAll(content, []byte("\r\n"), []byte("\n")))
-	if out, err := cmd.CombinedOutput(); err != nil {
-		p.t.Fatalf("sendmail: %v\n%s", err, out)
-	}
+// sendmail is the command by which local programs hand a message to the instance.
+// The lines of its input end in LF, as they write them.
+func (p *postfix) sendmail(from string, content []byte, to ...string) *exec.Cmd {
+	return fed(lf(content), "sendmail", append([]string{"-C", p.dir + "/etc", "-i", "-f", from, "--"}, to...)...)
 }
 
 // mailbox returns the messages in the Maildir of an address, with CRLF line ends.

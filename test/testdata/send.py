@@ -1,6 +1,6 @@
 """Sends one message with Python's smtplib.
 
-usage: send.py HOST PORT plain|starttls USER PASSWORD FROM TO MESSAGE
+usage: send.py HOST PORT plain|starttls USER PASSWORD FROM TO,TO MESSAGE
 MESSAGE is a file with CRLF line ends.
 """
 
@@ -8,7 +8,10 @@ import smtplib
 import ssl
 import sys
 
-host, port, mode, user, password, sender, recipient, path = sys.argv[1:]
+host, port, mode, user, password, sender, recipients, path = sys.argv[1:]
+options = ["BODY=8BITMIME"]
+if not recipients.isascii():
+    options.append("SMTPUTF8")
 with smtplib.SMTP(host, int(port), local_hostname="client.test", timeout=60) as client:
     client.ehlo()
     if mode == "starttls":
@@ -19,4 +22,4 @@ with smtplib.SMTP(host, int(port), local_hostname="client.test", timeout=60) as 
         client.ehlo()
     client.login(user, password)
     content = open(path, "rb").read()
-    client.sendmail(sender, [recipient], content, mail_options=["BODY=8BITMIME"])
+    client.sendmail(sender, recipients.split(","), content, mail_options=options)
