@@ -97,7 +97,7 @@ func (c accountEditCmd) Run(ctx context.Context, a *app) error {
 	return a.with(ctx, reads, func(h *house) error {
 		var v accountView
 		err := h.change(ctx, event.Audit{Action: "account.edit"}, func(tx *db.Tx, e *event.Audit) error {
-			changed, err := h.accounts.RenameAccount(tx, c.Account, c.Name)
+			changed, err := h.accounts.EditAccount(tx, c.Account, account.EditAccount{Name: &c.Name})
 			e.Account, e.Object = changed.ID, strconv.FormatInt(c.Account, 10)
 			v = viewAccount(changed)
 			return err
@@ -189,7 +189,7 @@ func (c listEditCmd) Run(ctx context.Context, a *app) error {
 	return a.with(ctx, reads, func(h *house) error {
 		var v listView
 		err := h.change(ctx, event.Audit{Action: "list.edit"}, func(tx *db.Tx, e *event.Audit) error {
-			changed, err := h.accounts.RenameList(tx, c.List, c.Name)
+			changed, err := h.accounts.EditList(tx, c.List, account.EditList{Name: &c.Name})
 			e.Account, e.Object = changed.Account, strconv.FormatInt(c.List, 10)
 			v = viewList(changed)
 			return err

@@ -210,7 +210,7 @@ func (c userPasswordCmd) Run(ctx context.Context, a *app) error {
 				return err
 			}
 			e.Account = u.Account
-			v.Password, err = h.accounts.SetPassword(tx, c.Name)
+			v.Password, err = h.accounts.SetPassword(tx, c.Name, 0)
 			return err
 		})
 		if err != nil {

@@ -2,6 +2,8 @@ package main
 
 import (
 	"context"
+	"crypto/hkdf"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -14,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"mittente/internal/account"
+	"mittente/internal/alert"
 	"mittente/internal/db"
 	"mittente/internal/dns"
 	"mittente/internal/event"
@@ -21,6 +24,7 @@ import (
 	"mittente/internal/queue"
 	"mittente/internal/sender"
 	"mittente/internal/spool"
+	"mittente/internal/submission"
 )
 
 // house is the rooms that keep tables: what serve and the commands work with.
@@ -103,7 +107,7 @@ func openHouse(ctx context.Context, l *loaded, deps houseDeps) (*house, error) {
 // furnish migrates and makes the rooms.
 func (h *house) furnish(ctx context.Context, deps houseDeps) error {
 	reg := deps.reg
-	if err := h.db.Migrate(ctx, account.Schema(), event.Schema(), spool.Schema(), sender.Schema(), queue.Schema()); err != nil {
+	if err := h.db.Migrate(ctx, account.Schema(), event.Schema(), alert.Schema(), spool.Schema(), sender.Schema(), queue.Schema(), submission.Schema()); err != nil {
 		return fmt.Errorf("migrate the database: %w", err)
 	}
 	secret, err := h.secret(ctx)
@@ -114,7 +118,11 @@ func (h *house) furnish(ctx context.Context, deps houseDeps) error {
 		return err
 	}
 	event.Measure(reg, h.db)
-	h.accounts = account.New(h.db, reg)
+	scramKey, err := deriveKey(secret, "SCRAM salt")
+	if err != nil {
+		return err
+	}
+	h.accounts = account.New(h.db, account.Deps{ScramKey: scramKey}, reg)
 	h.spool = spool.New(h.db, spool.Config{ContentMax: h.cfg.contentMax()}, reg)
 	h.queue = queue.New(queue.Deps{DB: h.db, Spool: h.spool, Retention: h.cfg.retention(), Log: deps.log}, reg)
 	h.senders, err = sender.New(sender.Deps{DB: h.db, Resolver: h.resolver, Secret: secret, Hostname: h.cfg.Hostname}, reg)
@@ -162,6 +170,14 @@ func (h *house) secret(ctx context.Context) (sender.Secret, error) {
 		return secret, fmt.Errorf("the secret key %s is missing, and the database was made with it: put it back", h.cfg.secretPath())
 	}
 	return secret, err
+}
+
+// deriveKey makes a key for one purpose of the secret, from which the secret
+// and those for other purposes can't be told (RFC 5869).
+func deriveKey(secret sender.Secret, purpose string) (key [32]byte, err error) {
+	derived, err := hkdf.Key(sha256.New, secret[:], nil, "mittente "+purpose, len(key))
+	copy(key[:], derived)
+	return key, err
 }
 
 // newResolver falls back to a name server on this host where the system names

@@ -12,7 +12,10 @@ import (
 	"mittente/internal/id"
 )
 
-const maxName = 100 // characters of the name of an account or of a list
+const (
+	maxName = 100           // characters of the name of an account or of a list
+	maxRate = 1_000_000_000 // recipients in an hour
+)
 
 // Bootstrap makes account 1 with list 1, both called "default", unless there is an account.
 func (a *Accounts) Bootstrap(tx *db.Tx) error {
@@ -51,22 +54,35 @@ func (a *Accounts) AddAccount(tx *db.Tx, name string) (Account, error) {
 	return made, nil
 }
 
-// RenameAccount gives account number another name, by the rules of AddAccount.
-func (a *Accounts) RenameAccount(tx *db.Tx, number int64, name string) (Account, error) {
-	renamed, err := a.Account(tx, number)
+// EditAccount is a change to an account; nil leaves a thing as it is.
+type EditAccount struct {
+	Name         *string
+	SpeedPerHour *int64 // recipients; 0 lifts the limit
+}
+
+// EditAccount changes account number, by the rules of AddAccount, and returns it as it is now.
+func (a *Accounts) EditAccount(tx *db.Tx, number int64, change EditAccount) (Account, error) {
+	edited, err := a.Account(tx, number)
 	if err != nil {
 		return Account{}, err
 	}
-	if renamed.Name, err = checkName("an account", name); err != nil {
+	if change.Name != nil {
+		if edited.Name, err = checkName("an account", *change.Name); err != nil {
+			return Account{}, err
+		}
+		if err := a.freeAccountName(tx, edited.Name, number); err != nil {
+			return Account{}, err
+		}
+	}
+	set(&edited.SpeedPerHour, change.SpeedPerHour)
+	if err := checkRate("speed_per_hour", edited.SpeedPerHour); err != nil {
 		return Account{}, err
 	}
-	if err := a.freeAccountName(tx, renamed.Name, number); err != nil {
-		return Account{}, err
+	if _, err := tx.Exec(sqlUpdateAccount, number, edited.Name, edited.SpeedPerHour); err != nil {
+		return Account{}, fmt.Errorf("edit account %d: %w", number, err)
 	}
-	if _, err := tx.Exec(sqlRenameAccount, number, renamed.Name); err != nil {
-		return Account{}, fmt.Errorf("rename account %d: %w", number, err)
-	}
-	return renamed, nil
+	tx.OnCommit(func() { a.accounts.Drop(edited.ID) })
+	return edited, nil
 }
 
 // Account returns the account with that number, or ErrNotFound.
@@ -83,66 +99,6 @@ func (a *Accounts) Accounts(tx *db.Tx) ([]Account, error) {
 	return db.Collect(tx, scanAccount, sqlAccounts)
 }
 
-// AddList makes a list in an account. The name is 1 to 100 printable characters
-// (else ErrInvalid), and no other list of the account has it (else ErrConflict).
-func (a *Accounts) AddList(tx *db.Tx, account int64, name string) (List, error) {
-	owner, err := a.Account(tx, account)
-	if err != nil {
-		return List{}, err
-	}
-	made := List{ID: id.New[id.List](), Account: owner.ID, AccountNumber: owner.Number, CreatedAt: db.Now()}
-	if made.Name, err = checkName("a list", name); err != nil {
-		return List{}, err
-	}
-	if err := a.freeListName(tx, made); err != nil {
-		return List{}, err
-	}
-	if err := tx.Row(sqlNextList).Scan(&made.Number); err != nil {
-		return List{}, fmt.Errorf("number list: %w", err)
-	}
-	if _, err := tx.Exec(sqlInsertList, made.ID, made.Account, made.Number, made.Name, db.Micros(made.CreatedAt)); err != nil {
-		return List{}, fmt.Errorf("add list: %w", err)
-	}
-	return made, nil
-}
-
-// RenameList gives list number another name, by the rules of AddList.
-func (a *Accounts) RenameList(tx *db.Tx, number int64, name string) (List, error) {
-	renamed, err := a.List(tx, number)
-	if err != nil {
-		return List{}, err
-	}
-	if renamed.Name, err = checkName("a list", name); err != nil {
-		return List{}, err
-	}
-	if err := a.freeListName(tx, renamed); err != nil {
-		return List{}, err
-	}
-	if _, err := tx.Exec(sqlRenameList, number, renamed.Name); err != nil {
-		return List{}, fmt.Errorf("rename list %d: %w", number, err)
-	}
-	return renamed, nil
-}
-
-// List returns the list with that number, or ErrNotFound.
-func (a *Accounts) List(tx *db.Tx, number int64) (List, error) {
-	found, err := scanList(tx.Row(sqlListByNumber, number))
-	if errors.Is(err, sql.ErrNoRows) {
-		return List{}, fmt.Errorf("list %d %w: `list ls` shows all", number, ErrNotFound)
-	}
-	return found, err
-}
-
-// Lists returns the lists of an account, or of all when account is 0, by number.
-func (a *Accounts) Lists(tx *db.Tx, account int64) ([]List, error) {
-	if account != 0 {
-		if _, err := a.Account(tx, account); err != nil {
-			return nil, err
-		}
-	}
-	return db.Collect(tx, scanList, sqlLists, account)
-}
-
 func (a *Accounts) freeAccountName(tx *db.Tx, name string, except int64) error {
 	var n int
 	if err := tx.Row(sqlAccountNamed, name, except).Scan(&n); err != nil {
@@ -154,13 +110,10 @@ func (a *Accounts) freeAccountName(tx *db.Tx, name string, except int64) error {
 	return nil
 }
 
-func (a *Accounts) freeListName(tx *db.Tx, l List) error {
-	var n int
-	if err := tx.Row(sqlListNamed, l.Account, l.Name, l.Number).Scan(&n); err != nil {
-		return fmt.Errorf("look for list %q: %w", l.Name, err)
-	}
-	if n > 0 {
-		return fmt.Errorf("%w: account %d has a list %q already: choose another name", ErrConflict, l.AccountNumber, l.Name)
+// checkRate bounds a number of recipients in an hour.
+func checkRate(what string, n int64) error {
+	if n < 0 || n > maxRate {
+		return fmt.Errorf("%w %s %d: want 0 (no limit) to %d recipients", ErrInvalid, what, n, maxRate)
 	}
 	return nil
 }
@@ -180,17 +133,7 @@ func scanAccount(row db.Scanner) (Account, error) {
 		a       Account
 		created int64
 	)
-	err := row.Scan(&a.ID, &a.Number, &a.Name, &created)
+	err := row.Scan(&a.ID, &a.Number, &a.Name, &a.SpeedPerHour, &created)
 	a.CreatedAt = db.Time(created)
 	return a, err
-}
-
-func scanList(row db.Scanner) (List, error) {
-	var (
-		l       List
-		created int64
-	)
-	err := row.Scan(&l.ID, &l.Account, &l.AccountNumber, &l.Number, &l.Name, &created)
-	l.CreatedAt = db.Time(created)
-	return l, err
 }

@@ -44,7 +44,7 @@ func (p Principal) LogValue() slog.Value { return p.User.LogValue() }
 // record is what memory keeps of one user.
 type record struct {
 	user    User
-	lasting verifier
+	lasting []verifier // the newest first, at most lastingSlots
 	oneTime []verifier // at most oneTimeSlots
 }
 
@@ -53,7 +53,8 @@ type verifier struct {
 	credential id.Credential
 	salt       [saltSize]byte
 	hash       [hashSize]byte
-	expires    time.Time // zero: never
+	scram      *scramKeys // nil for one-time passwords and very old ones
+	expires    time.Time  // zero: never
 	oneTime    bool
 }
 
@@ -64,8 +65,10 @@ func (v verifier) live(now time.Time) bool {
 // Authenticate lets a client in by name and password. It returns *AuthError
 // when it may not send, any other error when the database did not answer.
 //
+//	the client has guessed too often                 TooMany
 //	password wrong, or no such user                  BadCredentials
 //	one-time password, not from a loopback address   NotFromHere
+//	client in none of the user's networks            NotFromHere
 //	user must use TLS, session in clear              TLSRequired
 //	user not active                                  Inactive
 //
@@ -74,36 +77,69 @@ func (v verifier) live(now time.Time) bool {
 // into the database and the same hashes, whether there is such a user or not.
 func (a *Accounts) Authenticate(ctx context.Context, attempt AuthAttempt) (Principal, error) {
 	p, err := a.authenticate(ctx, attempt)
-	a.metrics.auth.WithLabelValues(result(err)).Inc()
-	if err == nil && !p.OneTime {
-		a.Used(p.User.ID, time.Now())
-	}
+	a.authenticated(p, err)
 	return p, err
 }
 
+// authenticated counts what Authenticate or an Exchange came to.
+func (a *Accounts) authenticated(p Principal, err error) {
+	a.metrics.auth.WithLabelValues(result(err)).Inc()
+	if err == nil {
+		a.Used(p, time.Now())
+	}
+}
+
 func (a *Accounts) authenticate(ctx context.Context, attempt AuthAttempt) (Principal, error) {
-	r, _ := a.cache.get(attempt.Name)
-	found := a.match(r, attempt.Password)
-	if found.credential.IsZero() {
-		var err error
-		if r, err = a.load(ctx, attempt.Name); err != nil {
-			return Principal{}, fmt.Errorf("authenticate: %w", err)
-		}
-		found = a.match(r, attempt.Password)
+	who := guessed{client: attempt.Client, name: shortName(attempt.Name)}
+	if wait := a.guard.wait(who); wait > 0 {
+		return Principal{}, &AuthError{Reason: TooMany, Name: who.name, Wait: wait}
+	}
+	r, found, err := a.find(ctx, attempt.Name, func(r *record) verifier { return a.match(r, attempt.Password) })
+	if err != nil {
+		return Principal{}, fmt.Errorf("authenticate: %w", err)
 	}
 	if found.credential.IsZero() {
-		return Principal{}, &AuthError{Reason: BadCredentials, Name: shortName(attempt.Name)}
+		return Principal{}, a.guard.failed(who, a.guard.print(attempt.Password), shown)
 	}
+	a.guard.passed(who)
 	p := Principal{User: r.user, Credential: found.credential, OneTime: found.oneTime, TLS: attempt.TLS}
-	switch {
-	case p.OneTime && !attempt.Client.Unmap().IsLoopback():
-		return Principal{}, refuse(r.user, NotFromHere)
-	case r.user.RequireTLS && !attempt.TLS:
-		return Principal{}, refuse(r.user, TLSRequired)
-	case !r.user.Active:
-		return Principal{}, refuse(r.user, Inactive)
+	if refused := p.admit(attempt.Client); refused != nil {
+		refused.InClear = r.user.RequireTLS && !attempt.TLS
+		return Principal{}, refused
 	}
 	return p, nil
+}
+
+// find looks for the verifier that fits, in memory and then in the database; the
+// zero one when none does. What it asks and how often it calls match does not
+// depend on whether there is such a user.
+func (a *Accounts) find(ctx context.Context, name string, match func(*record) verifier) (*record, verifier, error) {
+	r, _, _ := a.records.Get(name)
+	found := match(r)
+	if !found.credential.IsZero() {
+		return r, found, nil
+	}
+	r, err := a.load(ctx, name)
+	if err != nil {
+		return nil, verifier{}, err
+	}
+	return r, match(r), nil
+}
+
+// admit says why a client that knows the password is not let in; nil when it is.
+func (p Principal) admit(client netip.Addr) *AuthError {
+	u := p.User
+	switch {
+	case p.OneTime && !client.Unmap().IsLoopback():
+		return refuse(u, NotFromHere)
+	case !p.OneTime && !u.MayComeFrom(client):
+		return refuse(u, NotFromHere)
+	case u.RequireTLS && !p.TLS:
+		return refuse(u, TLSRequired)
+	case !u.Active:
+		return refuse(u, Inactive)
+	}
+	return nil
 }
 
 // match returns the verifier that fits, or the zero one. How many hashes it
@@ -117,8 +153,11 @@ func (a *Accounts) match(r *record, password string) verifier {
 		if r != nil {
 			copy(candidates, r.oneTime)
 		}
-	case len(password) == passwordLength && r != nil:
-		candidates[0] = r.lasting
+	case len(password) == passwordLength:
+		candidates = slots[:lastingSlots]
+		if r != nil {
+			copy(candidates, r.lasting)
+		}
 	}
 	now := time.Now()
 	var found verifier
@@ -133,17 +172,17 @@ func (a *Accounts) match(r *record, password string) verifier {
 
 // Current tells, at each MAIL of an open session, whether p may still send, and
 // returns it with the user as it is now. It returns *AuthError with Removed,
-// PasswordChanged, Spent, TLSRequired or Inactive otherwise, and any other
-// error when the database did not answer. Own changes count at once, those of
-// other processes as soon as Invalidate is called.
-func (a *Accounts) Current(ctx context.Context, p Principal) (Principal, error) {
-	fresh, err := a.current(ctx, p)
+// PasswordChanged, Spent, NotFromHere, TLSRequired or Inactive otherwise, and any
+// other error when the database did not answer. Own changes count at once, those
+// of other processes as soon as Invalidate is called.
+func (a *Accounts) Current(ctx context.Context, p Principal, client netip.Addr) (Principal, error) {
+	fresh, err := a.current(ctx, p, client)
 	a.metrics.sessions.WithLabelValues(result(err)).Inc()
 	return fresh, err
 }
 
-func (a *Accounts) current(ctx context.Context, p Principal) (Principal, error) {
-	r, _ := a.cache.get(p.User.Name)
+func (a *Accounts) current(ctx context.Context, p Principal, client netip.Addr) (Principal, error) {
+	r, _, _ := a.records.Get(p.User.Name)
 	if r == nil {
 		var err error
 		if r, err = a.load(ctx, p.User.Name); err != nil {
@@ -153,22 +192,21 @@ func (a *Accounts) current(ctx context.Context, p Principal) (Principal, error) 
 	switch {
 	case r == nil:
 		return Principal{}, refuse(p.User, Removed)
-	case p.OneTime && !r.hasOneTime(p.Credential):
+	case p.OneTime && !has(r.oneTime, p.Credential):
 		return Principal{}, refuse(r.user, Spent)
-	case !p.OneTime && r.lasting.credential != p.Credential:
+	case !p.OneTime && !has(r.lasting, p.Credential):
 		return Principal{}, refuse(r.user, PasswordChanged)
-	case r.user.RequireTLS && !p.TLS:
-		return Principal{}, refuse(r.user, TLSRequired)
-	case !r.user.Active:
-		return Principal{}, refuse(r.user, Inactive)
 	}
 	p.User = r.user
+	if refused := p.admit(client); refused != nil {
+		return Principal{}, refused
+	}
 	return p, nil
 }
 
-func (r *record) hasOneTime(c id.Credential) bool {
+func has(verifiers []verifier, c id.Credential) bool {
 	now := time.Now()
-	return slices.ContainsFunc(r.oneTime, func(v verifier) bool { return v.credential == c && v.live(now) })
+	return slices.ContainsFunc(verifiers, func(v verifier) bool { return v.credential == c && v.live(now) })
 }
 
 func refuse(u User, why Reason) *AuthError {

@@ -10,7 +10,8 @@ import (
 type metrics struct {
 	auth     *prometheus.CounterVec
 	sessions *prometheus.CounterVec
-	cached   prometheus.Gauge
+	cached   *prometheus.GaugeVec
+	guarded  *prometheus.GaugeVec
 	failures prometheus.Counter
 }
 
@@ -25,13 +26,17 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 			Name: "mittente_account_session_checks_total",
 			Help: "Checks of authenticated sessions at MAIL, by result as for mittente_account_auth_total.",
 		}, []string{"result"}),
-		cached: factory.NewGauge(prometheus.GaugeOpts{
-			Name: "mittente_account_cached_users",
-			Help: "Users kept in memory.",
-		}),
+		cached: factory.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "mittente_account_cached",
+			Help: "Users, lists and accounts kept in memory.",
+		}, []string{"what"}),
+		guarded: factory.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "mittente_account_guarded",
+			Help: "Clients, and names tried by a client, whose authentications are remembered.",
+		}, []string{"what"}),
 		failures: factory.NewCounter(prometheus.CounterOpts{
 			Name: "mittente_account_background_failures_total",
-			Help: "Background writes (last use, expired one-time passwords) that failed and are tried again.",
+			Help: "Background writes (last use, expired passwords) that failed and are tried again.",
 		}),
 	}
 }

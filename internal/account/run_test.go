@@ -59,8 +59,8 @@ func TestS3_LastUseIsWrittenDown(t *testing.T) {
 		if got := h.lastUse(t, idle.Name); !got.IsZero() {
 			t.Errorf("last use of an idle user %v", got)
 		}
-		h.Used(u.ID, at.Add(-time.Hour)) // an older one changes nothing
-		h.Used(idle.ID, at.Add(time.Second))
+		h.noteUse(id.Credential{1}, use{u.ID, at.Add(-time.Hour)}) // an older one changes nothing
+		h.noteUse(id.Credential{2}, use{idle.ID, at.Add(time.Second)})
 		stop() // what waits is written
 		if got := h.lastUse(t, u.Name); !got.Equal(at) {
 			t.Errorf("last use %v, want %v", got, at)
@@ -76,7 +76,7 @@ func TestLastUseOutlivesAFailedWrite(t *testing.T) {
 	h := open(t)
 	u, _ := h.add(t, NewUser{Active: true})
 	at := db.Now()
-	h.Used(u.ID, at)
+	h.noteUse(id.Credential{1}, use{u.ID, at})
 	h.do(t, func(tx *db.Tx) error { _, err := tx.Exec("ALTER TABLE smtp_user RENAME TO gone"); return err })
 	h.count(h.flush(t.Context()))
 	if got := testutil.ToFloat64(h.metrics.failures); got != 1 {
@@ -95,7 +95,7 @@ func TestLastUseOutlivesAFailedWrite(t *testing.T) {
 func TestLastUsesAreBounded(t *testing.T) {
 	h := open(t)
 	for range maxUsed + 5 {
-		h.Used(id.New[id.User](), db.Now())
+		h.noteUse(id.New[id.Credential](), use{id.New[id.User](), db.Now()})
 	}
 	if n := len(h.used); n != maxUsed {
 		t.Errorf("%d last uses in memory, want %d", n, maxUsed)
@@ -121,7 +121,7 @@ func TestOneTimePasswordRunsOut(t *testing.T) {
 		if _, err := h.login(t.Context(), u.Name, password); why(err) != BadCredentials {
 			t.Errorf("AUTH: %v", err)
 		}
-		if _, err := h.Current(t.Context(), p); why(err) != Spent {
+		if _, err := h.Current(t.Context(), p, here); why(err) != Spent {
 			t.Errorf("MAIL: %v", err)
 		}
 		if err := h.db.Batch(t.Context(), func(tx *db.Tx) error { return h.Spend(tx, p) }); why(err) != Spent {

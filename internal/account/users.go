@@ -4,6 +4,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"net/netip"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -22,6 +23,10 @@ type NewUser struct {
 	Priority   mail.Priority // 0 is PriorityNormal
 	Note       string        // at most 2,000 characters
 	RequireTLS bool
+
+	Networks     []netip.Prefix // at most 100, from which alone it may be used; empty: from anywhere
+	QuotaPerHour int64          // recipients; 0: none
+	SpeedPerHour int64          // recipients; 0: no limit
 }
 
 // Edit is a change to a user; nil leaves a thing as it is. All but the name may
@@ -32,6 +37,10 @@ type Edit struct {
 	Priority   *mail.Priority
 	Note       *string
 	RequireTLS *bool
+
+	Networks     *[]netip.Prefix
+	QuotaPerHour *int64
+	SpeedPerHour *int64
 }
 
 // Filter chooses users; the zero value chooses all that are not removed.
@@ -50,7 +59,8 @@ func (a *Accounts) AddUser(tx *db.Tx, wanted NewUser) (User, string, error) {
 	}
 	u := User{
 		ID: id.New[id.User](), Account: list.Account, AccountNumber: list.AccountNumber, List: list.ID, ListNumber: list.Number,
-		Active: wanted.Active, Priority: wanted.Priority, Note: wanted.Note, RequireTLS: wanted.RequireTLS, CreatedAt: db.Now(),
+		Active: wanted.Active, Priority: wanted.Priority, Note: wanted.Note, RequireTLS: wanted.RequireTLS,
+		Networks: normalNetworks(wanted.Networks), QuotaPerHour: wanted.QuotaPerHour, SpeedPerHour: wanted.SpeedPerHour, CreatedAt: db.Now(),
 	}
 	if u.Priority == 0 {
 		u.Priority = mail.PriorityNormal
@@ -65,14 +75,15 @@ func (a *Accounts) AddUser(tx *db.Tx, wanted NewUser) (User, string, error) {
 	}
 	u.Name = fmt.Sprintf("s%d_%d", u.AccountNumber, number)
 	if _, err := tx.Exec(sqlInsertUser, u.ID, u.Account, u.List, number, u.Name,
-		u.Active, int64(u.Priority), u.Note, u.RequireTLS, db.Micros(u.CreatedAt)); err != nil {
+		u.Active, int64(u.Priority), u.Note, u.RequireTLS, formatNetworks(u.Networks), u.QuotaPerHour, u.SpeedPerHour,
+		db.Micros(u.CreatedAt)); err != nil {
 		return User{}, "", fmt.Errorf("add user %s: %w", u.Name, err)
 	}
-	password, err := a.addCredential(tx, u, credential{length: passwordLength})
+	password, err := a.addCredential(tx, u, draft{length: passwordLength})
 	if err != nil {
 		return User{}, "", err
 	}
-	tx.OnCommit(func() { a.cache.drop(u.Name) })
+	tx.OnCommit(func() { a.records.Drop(u.Name) })
 	return u, password, nil
 }
 
@@ -89,13 +100,19 @@ func (a *Accounts) EditUser(tx *db.Tx, name string, change Edit) (User, error) {
 	set(&u.Priority, change.Priority)
 	set(&u.Note, change.Note)
 	set(&u.RequireTLS, change.RequireTLS)
+	set(&u.QuotaPerHour, change.QuotaPerHour)
+	set(&u.SpeedPerHour, change.SpeedPerHour)
+	if change.Networks != nil {
+		u.Networks = normalNetworks(*change.Networks)
+	}
 	if err := u.validate(); err != nil {
 		return User{}, err
 	}
-	if _, err := tx.Exec(sqlUpdateUser, u.ID, u.List, u.Active, int64(u.Priority), u.Note, u.RequireTLS); err != nil {
+	if _, err := tx.Exec(sqlUpdateUser, u.ID, u.List, u.Active, int64(u.Priority), u.Note, u.RequireTLS,
+		formatNetworks(u.Networks), u.QuotaPerHour, u.SpeedPerHour); err != nil {
 		return User{}, fmt.Errorf("edit user %s: %w", name, err)
 	}
-	tx.OnCommit(func() { a.cache.drop(name) })
+	tx.OnCommit(func() { a.records.Drop(name) })
 	return u, nil
 }
 
@@ -129,7 +146,7 @@ func (a *Accounts) RemoveUser(tx *db.Tx, name string) error {
 	if _, err := tx.Exec(sqlDeleteCredentials, u.ID); err != nil {
 		return fmt.Errorf("remove passwords of %s: %w", name, err)
 	}
-	tx.OnCommit(func() { a.cache.drop(name) })
+	tx.OnCommit(func() { a.records.Drop(name) })
 	return nil
 }
 
@@ -177,17 +194,28 @@ func (u User) validate() error {
 	if strings.ContainsFunc(u.Note, func(r rune) bool { return unicode.IsControl(r) && !strings.ContainsRune("\t\r\n", r) }) {
 		return fmt.Errorf("%w note: it has control characters", ErrInvalid)
 	}
-	return nil
+	if err := checkNetworks(u.Networks); err != nil {
+		return err
+	}
+	if err := checkRate("quota_per_hour", u.QuotaPerHour); err != nil {
+		return err
+	}
+	return checkRate("speed_per_hour", u.SpeedPerHour)
 }
 
 func scanUser(row db.Scanner) (User, error) {
 	var (
 		u                            User
 		created, password, used, rem int64
+		networks                     string
 	)
 	err := row.Scan(&u.ID, &u.Account, &u.AccountNumber, &u.List, &u.ListNumber, &u.Name, &u.Active, &u.Priority, &u.Note,
-		&u.RequireTLS, &created, &password, &used, &rem)
+		&u.RequireTLS, &networks, &u.QuotaPerHour, &u.SpeedPerHour, &created, &password, &used, &rem)
+	if err != nil {
+		return User{}, err
+	}
 	u.CreatedAt, u.PasswordAt, u.LastUsedAt, u.RemovedAt = db.Time(created), db.Time(password), db.Time(used), db.Time(rem)
+	u.Networks, err = ParseNetworks(networks)
 	return u, err
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -42,7 +43,7 @@ func TestS5_EverythingButTheNameCanBeEdited(t *testing.T) {
 	edited := h.edit(t, u.Name, Edit{List: &list, Active: &active, Priority: &priority, Note: &note, RequireTLS: &tls})
 	var read User
 	h.do(t, func(tx *db.Tx) (err error) { read, err = h.UserByName(tx, u.Name); return err })
-	if read != edited {
+	if !reflect.DeepEqual(read, edited) {
 		t.Errorf("stored %#v, returned %#v", read, edited)
 	}
 	if edited.ListNumber != 2 || !edited.Active || edited.Priority != 1 || edited.Note != note || !edited.RequireTLS {
@@ -51,7 +52,7 @@ func TestS5_EverythingButTheNameCanBeEdited(t *testing.T) {
 	if edited.ID != u.ID || edited.Name != u.Name || edited.CreatedAt != u.CreatedAt || edited.List == u.List {
 		t.Errorf("edited %#v from %#v", edited, u)
 	}
-	if same := h.edit(t, u.Name, Edit{}); same != edited {
+	if same := h.edit(t, u.Name, Edit{}); !reflect.DeepEqual(same, edited) {
 		t.Errorf("an empty edit changed %#v to %#v", edited, same)
 	}
 }

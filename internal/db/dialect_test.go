@@ -21,18 +21,20 @@ import (
 	"golang.org/x/tools/go/packages"
 
 	"mittente/internal/account"
+	"mittente/internal/alert"
 	"mittente/internal/db"
 	"mittente/internal/event"
 	"mittente/internal/queue"
 	"mittente/internal/sender"
 	"mittente/internal/spool"
+	"mittente/internal/submission"
 )
 
 const sqlType = "mittente/internal/db.SQL"
 
 // schemas are those of all rooms; TestSchemasAreAllKnown finds one that is missing.
 func schemas() []db.Schema {
-	return []db.Schema{account.Schema(), sender.Schema(), event.Schema(), queue.Schema(), spool.Schema()}
+	return []db.Schema{account.Schema(), sender.Schema(), event.Schema(), queue.Schema(), spool.Schema(), alert.Schema(), submission.Schema()}
 }
 
 // statement is a constant of type db.SQL somewhere in the program.

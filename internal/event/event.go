@@ -64,8 +64,13 @@ type Refusal struct {
 	User    string `json:"user,omitempty"`    // name of the SMTP+ user
 	Address string `json:"address,omitempty"` // the address at fault
 	Place   string `json:"place,omitempty"`   // where it stood: reverse-path, from, sender
-	Client  string `json:"client,omitempty"`  // address and port
+	Client  string `json:"client,omitempty"`  // its address
 	Reply   string `json:"reply,omitempty"`   // what the client was told
+
+	Reason      string `json:"reason,omitempty"`       // in one word, such as not_authorised
+	ReversePath string `json:"reverse_path,omitempty"` // of the envelope; empty also for the null one
+	Recipients  int    `json:"recipients,omitempty"`   // of the envelope; 0: not known, for it was refused at MAIL
+	Transcript  string `json:"transcript,omitempty"`   // of the session up to here, without secrets
 }
 
 const (
@@ -95,7 +100,9 @@ const (
 	selectOfMessage db.SQL = `SELECT id, account_id, message_id, recipient_id, at, kind, detail FROM event
 		WHERE message_id = $1 ORDER BY id`
 	selectRefused db.SQL = `SELECT id, account_id, message_id, recipient_id, at, kind, detail FROM event
-		WHERE account_id = $1 AND kind = 'refused' ORDER BY id DESC LIMIT $2`
+		WHERE account_id = $1 AND kind = 'refused' AND (CAST($2 AS BYTEA) IS NULL OR id < $2) ORDER BY id DESC LIMIT $3`
+	selectAnyRefused db.SQL = `SELECT id, account_id, message_id, recipient_id, at, kind, detail FROM event
+		WHERE kind = 'refused' AND (CAST($1 AS BYTEA) IS NULL OR id < $1) ORDER BY id DESC LIMIT $2`
 )
 
 const insertRows = 16
@@ -188,9 +195,30 @@ func OfMessage(tx *db.Tx, m id.Message) ([]Event, error) {
 	return db.Collect(tx, scan, selectOfMessage, m)
 }
 
-// Refusals returns the latest refusals of an account, newest first, at most limit.
-func Refusals(tx *db.Tx, account id.Account, limit int) ([]Event, error) {
-	return db.Collect(tx, scan, selectRefused, account, limit)
+// Page says which part of a list is wanted, newest first.
+type Page struct {
+	Before id.Event // of the page before, its last; zero: the first page
+	Limit  int      // at most 1,000; 0: 100
+}
+
+const (
+	defaultLimit = 100
+	maxLimit     = 1_000
+)
+
+func (p Page) limit() int {
+	if p.Limit <= 0 {
+		return defaultLimit
+	}
+	return min(p.Limit, maxLimit)
+}
+
+// Refusals returns the refusals of an account, or of all when it is zero, newest first.
+func Refusals(tx *db.Tx, account id.Account, page Page) ([]Event, error) {
+	if account.IsZero() {
+		return db.Collect(tx, scan, selectAnyRefused, page.Before, page.limit())
+	}
+	return db.Collect(tx, scan, selectRefused, account, page.Before, page.limit())
 }
 
 func scan(row db.Scanner) (Event, error) {

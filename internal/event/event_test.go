@@ -108,7 +108,7 @@ func TestRefusals(t *testing.T) {
 		add(t, d, Event{Account: account, Kind: Refused, Detail: Detail{Refusal: refusal}},
 			Event{Account: id.New[id.Account](), Kind: Refused}, Event{Account: account, Kind: Accepted})
 	}
-	got := view(t, d, func(tx *db.Tx) ([]Event, error) { return Refusals(tx, account, 3) })
+	got := view(t, d, func(tx *db.Tx) ([]Event, error) { return Refusals(tx, account, Page{Limit: 3}) })
 	if len(got) != 3 || !slices.IsSortedFunc(got, func(a, b Event) int { return b.ID.Compare(a.ID) }) {
 		t.Fatalf("got %+v", got)
 	}
@@ -182,20 +182,23 @@ func TestAudits(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	got := view(t, d, func(tx *db.Tx) ([]Audit, error) { return Audits(tx, 3) })
-	if !slices.Equal(got, want[:3]) {
+	got := view(t, d, func(tx *db.Tx) ([]Audit, error) { return Audits(tx, AuditFilter{Page: Page{Limit: 3}}) })
+	for i := range got {
+		want[i].ID = got[i].ID
+	}
+	if !slices.Equal(got, want[:3]) || !slices.IsSortedFunc(got, func(a, b Audit) int { return b.ID.Compare(a.ID) }) {
 		t.Errorf("got %+v\nwant %+v", got, want[:3])
 	}
 	if err := Retain(t.Context(), d, time.Now().Add(time.Hour)); err != nil {
 		t.Fatal(err)
 	}
-	if got := view(t, d, func(tx *db.Tx) ([]Audit, error) { return Audits(tx, 10) }); len(got) != 4 {
+	if got := view(t, d, func(tx *db.Tx) ([]Audit, error) { return Audits(tx, AuditFilter{}) }); len(got) != 4 {
 		t.Errorf("%d deeds are left of 4", len(got))
 	}
 	if err := d.Batch(t.Context(), func(tx *db.Tx) error { return Record(tx, Audit{Actor: "root"}) }); err != nil {
 		t.Fatal(err)
 	}
-	if got := view(t, d, func(tx *db.Tx) ([]Audit, error) { return Audits(tx, 1) }); got[0].At.IsZero() {
+	if got := view(t, d, func(tx *db.Tx) ([]Audit, error) { return Audits(tx, AuditFilter{Page: Page{Limit: 1}}) }); got[0].At.IsZero() {
 		t.Error("no time")
 	}
 }

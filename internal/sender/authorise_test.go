@@ -11,6 +11,7 @@ import (
 	"mittente/internal/account"
 	"mittente/internal/db"
 	"mittente/internal/event"
+	"mittente/internal/id"
 	"mittente/internal/mail"
 )
 
@@ -209,8 +210,8 @@ func TestS22_AccountsHaveTheSameDomainEachForItself(t *testing.T) {
 	})
 	// What one account publishes proves nothing for the other.
 	h.zone.set("_mittente.example.com", h.records(t, "example.com")[0].Value)
-	for owner, want := range map[account.User]State{h.user: StateVerified, other: StatePending} {
-		if d, _, err := h.VerifyDomain(t.Context(), owner.Account, "example.com"); err != nil || d.State != want {
+	for owner, want := range map[id.Account]State{h.user.Account: StateVerified, other.Account: StatePending} {
+		if d, _, err := h.VerifyDomain(t.Context(), owner, "example.com"); err != nil || d.State != want {
 			t.Errorf("%s: %s, %v", owner, d.State, err)
 		}
 	}
@@ -265,13 +266,13 @@ func TestS22_OverrideIsAuditedAndShown(t *testing.T) {
 		if got, err := h.DomainByName(tx, h.user.Account, "example.com"); err != nil || got != d {
 			t.Errorf("stored %+v, %v", got, err)
 		}
-		audits, err := event.Audits(tx, 10)
+		audits, err := event.Audits(tx, event.AuditFilter{})
 		if err != nil || len(audits) != 1 {
 			t.Fatalf("audit log %+v, %v", audits, err)
 		}
 		got := audits[0]
-		want := event.Audit{At: got.At, Account: h.user.Account, Actor: "root", Action: "domain override", Object: "example.com", Reason: reason}
-		if got != want || got.At.IsZero() {
+		want := event.Audit{ID: got.ID, At: got.At, Account: h.user.Account, Actor: "root", Action: "domain override", Object: "example.com", Reason: reason}
+		if got != want || got.At.IsZero() || got.ID.IsZero() {
 			t.Errorf("audit log %+v, want %+v", got, want)
 		}
 		return nil

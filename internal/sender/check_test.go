@@ -6,8 +6,8 @@ import (
 	"sync"
 	"testing"
 
-	"mittente/internal/account"
 	"mittente/internal/db"
+	"mittente/internal/id"
 	"mittente/internal/mail"
 )
 
@@ -144,8 +144,8 @@ func TestS20_OneUsersSendersAreNotAnothers(t *testing.T) {
 	h.force(t, "example.com", StateVerified)
 	colleague, stranger := h.newUser(t, 1), h.newAccount(t, "other")
 	h.authorise(t, stranger, "example.com")
-	for user, want := range map[account.User]Verdict{h.user: Authorised, colleague: NotAuthorised, stranger: Pending} {
-		got, _, err := h.Check(t.Context(), user.ID, address(t, "a@example.com"))
+	for user, want := range map[id.User]Verdict{h.user.ID: Authorised, colleague.ID: NotAuthorised, stranger.ID: Pending} {
+		got, _, err := h.Check(t.Context(), user, address(t, "a@example.com"))
 		if err != nil || got != want {
 			t.Errorf("%s: %s, %v, want %s", user, got, err, want)
 		}

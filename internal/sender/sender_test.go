@@ -41,7 +41,7 @@ func open(tb testing.TB) *house {
 		tb.Fatal(err)
 	}
 	h.Senders = h.room(tb, testSecret(), h.reg)
-	h.accounts = account.New(h.db, nil)
+	h.accounts = account.New(h.db, account.Deps{}, nil)
 	h.do(tb, h.accounts.Bootstrap)
 	h.do(tb, h.CheckSecret)
 	h.user = h.newUser(tb, 1)

@@ -9,7 +9,6 @@ import (
 	"slices"
 	"time"
 
-	"mittente/internal/account"
 	"mittente/internal/db"
 	"mittente/internal/dkim"
 	"mittente/internal/id"
@@ -107,17 +106,21 @@ func (g *Gate) writeBody(w *spool.Writer, body io.Reader, m *queue.Message) erro
 // commit is the moment of responsibility: content, message, recipients and
 // events in one transaction, on disk when it returns. Only then does the
 // dispatcher hear of the message.
-func (g *Gate) commit(ctx context.Context, p account.Principal, w *spool.Writer, m *queue.Message, to []mail.Rcpt) error {
+func (g *Gate) commit(ctx context.Context, v visit, w *spool.Writer, m *queue.Message, share *reservation) error {
+	p := v.Principal
 	return g.deps.DB.Batch(ctx, func(tx *db.Tx) error {
 		if p.OneTime {
 			if err := g.deps.Accounts.Spend(tx, p); err != nil {
 				return &Rejection{Reason: CredentialSpent, User: m.UserName, Cause: err}
 			}
 		}
+		if err := share.count(tx); err != nil {
+			return err
+		}
 		if err := w.Put(tx); err != nil {
 			return err
 		}
-		recipients, err := g.deps.Queue.Enqueue(tx, m, to)
+		recipients, err := g.deps.Queue.Enqueue(tx, m, v.env.To)
 		if err != nil {
 			return err
 		}

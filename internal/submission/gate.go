@@ -4,7 +4,10 @@ package submission
 import (
 	"cmp"
 	"context"
+	"embed"
+	"errors"
 	"io"
+	"io/fs"
 	"sync"
 	"time"
 
@@ -47,6 +50,8 @@ type Gate struct {
 	metrics *metrics
 	buffers sync.Pool // *[]byte of copyBuffer octets
 	turns   chan struct{}
+	quotas  *quotas
+	told    *told
 }
 
 const (
@@ -65,6 +70,8 @@ func New(cfg Config, deps Deps, reg prometheus.Registerer) *Gate {
 		metrics: newMetrics(reg),
 		buffers: sync.Pool{New: func() any { b := make([]byte, copyBuffer); return &b }},
 		turns:   make(chan struct{}, cfg.MaxTransfers),
+		quotas:  newQuotas(deps.DB),
+		told:    newTold(),
 	}
 }
 
@@ -79,7 +86,11 @@ func (g *Gate) Mail(ctx context.Context, s Session, from mail.ReversePath) (acco
 }
 
 func (g *Gate) mail(ctx context.Context, s Session, from mail.ReversePath) (account.Principal, error) {
-	p, err := g.deps.Accounts.Current(ctx, s.Principal)
+	p, err := g.deps.Accounts.Current(ctx, s.Principal, s.Client.Addr())
+	if ended, ok := errors.AsType[*account.AuthError](err); ok {
+		g.recordAuth(ctx, ended, s)
+		return p, err
+	}
 	if err != nil {
 		return p, storageRejection(s.Principal.User.Name, err)
 	}
@@ -90,13 +101,34 @@ func (g *Gate) mail(ctx context.Context, s Session, from mail.ReversePath) (acco
 	if from.IsNull() { // nobody to judge yet: the header's From decides (S20)
 		return p, nil
 	}
-	_, err = g.judge(ctx, s, claim{address: from.Address, place: PlaceReversePath})
+	_, err = g.judge(ctx, visit{s, mail.Envelope{From: from}}, claim{address: from.Address, place: PlaceReversePath})
 	return p, err
 }
 
 // Rcpt judges one more recipient of a message that Mail let pass; env has those
-// that came before. Errors are *Rejection.
-func (g *Gate) Rcpt(context.Context, Session, *mail.Envelope, mail.Rcpt) error { return nil }
+// that came before. Is the user's quota used up? Errors are *Rejection.
+func (g *Gate) Rcpt(ctx context.Context, s Session, env *mail.Envelope, _ mail.Rcpt) error {
+	err := g.rcpt(ctx, s, env)
+	g.metrics.count("rcpt", err)
+	return err
+}
+
+func (g *Gate) rcpt(ctx context.Context, s Session, env *mail.Envelope) error {
+	p := s.Principal
+	if p.User.QuotaPerHour == 0 || p.OneTime {
+		return nil
+	}
+	u, err := g.quotas.hold(ctx, p.User.ID)
+	if err != nil {
+		return storageRejection(p.User.Name, err)
+	}
+	over := u.room(p.User, int64(len(env.To))+1)
+	g.quotas.drop(u)
+	if over == nil {
+		return nil
+	}
+	return g.refuse(ctx, visit{s, *env}, *over)
+}
 
 // Submit takes one message in. When it returns without error the message is on
 // disk and this server is responsible for it (RFC 5321 §6.1); otherwise nothing
@@ -119,27 +151,43 @@ func (g *Gate) submit(ctx context.Context, s Session, env mail.Envelope, content
 		return nil, err
 	}
 	defer func() { <-g.turns }()
+	v := visit{s, env}
 	header, body, err := message.ReadHeader(content, g.cfg.MaxHeaderBytes)
 	if err != nil {
-		return nil, g.unreadable(ctx, s, err)
+		return nil, g.unreadable(ctx, v, err)
 	}
-	by, err := g.authorise(ctx, s, env.From, header)
+	by, err := g.authorise(ctx, v, header)
 	if err != nil {
 		return nil, err
 	}
+	share, err := g.share(ctx, v)
+	if err != nil {
+		return nil, err
+	}
+	accepted := false
+	defer func() { share.end(accepted) }()
 	m := g.draft(s, env, header, by)
 	w := g.deps.Spool.Create(m.Account)
 	defer w.Discard(context.WithoutCancel(ctx)) // what was written ahead for nothing goes, though the client has gone
 	if err := g.write(w, g.complete(m, s, header), body, m); err != nil {
 		return nil, storageRejection(m.UserName, err)
 	}
-	if err := g.commit(ctx, s.Principal, w, m, env.To); err != nil {
+	if err := g.commit(ctx, v, w, m, share); err != nil {
 		return nil, storageRejection(m.UserName, err)
 	}
-	if !s.Principal.OneTime { // a test sending is not the user's own
-		g.deps.Accounts.Used(s.Principal.User.ID, m.AcceptedAt)
-	}
+	accepted = true
+	g.deps.Accounts.Used(s.Principal, m.AcceptedAt)
 	return m, nil
+}
+
+// share reserves what the message takes of its user's quota. RCPT has looked at
+// it, but other sessions of the user may have been quicker.
+func (g *Gate) share(ctx context.Context, v visit) (*reservation, error) {
+	r, err := g.quotas.reserve(ctx, v.Principal, int64(len(v.env.To)))
+	if over, ok := errors.AsType[*Rejection](err); ok {
+		return nil, g.refuse(ctx, v, *over)
+	}
+	return r, storageRejection(v.Principal.User.Name, err)
 }
 
 // turn waits for one of the places in g.turns. While it waits the client's
@@ -158,4 +206,16 @@ func (g *Gate) turn(ctx context.Context, s Session) error {
 	case <-wait.Done():
 		return &Rejection{Reason: Busy, User: s.Principal.User.Name, Cause: wait.Err()}
 	}
+}
+
+//go:embed schema/*.sql
+var schema embed.FS
+
+// Schema returns the tables of this room.
+func Schema() db.Schema {
+	sub, err := fs.Sub(schema, "schema")
+	if err != nil {
+		panic("submission: " + err.Error()) // the folder is compiled in
+	}
+	return db.Schema{Room: "submission", FS: sub}
 }

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"mittente/internal/account"
+	"mittente/internal/alert"
 	"mittente/internal/db"
 	"mittente/internal/event"
 	"mittente/internal/id"
@@ -54,8 +55,8 @@ func open(t *testing.T, cfg db.Config) *house {
 	d, err := db.Open(ctx, cfg, nil)
 	check(t, err)
 	t.Cleanup(func() { check(t, d.Close()) })
-	check(t, d.Migrate(ctx, account.Schema(), event.Schema(), spool.Schema(), sender.Schema(), queue.Schema()))
-	h := &house{db: d, accounts: account.New(d, nil), spool: spool.New(d, spool.Config{}, nil)}
+	check(t, d.Migrate(ctx, account.Schema(), event.Schema(), alert.Schema(), spool.Schema(), sender.Schema(), queue.Schema(), submission.Schema()))
+	h := &house{db: d, accounts: account.New(d, account.Deps{}, nil), spool: spool.New(d, spool.Config{}, nil)}
 	h.senders, err = sender.New(sender.Deps{DB: d, Secret: sender.Secret{1}, Hostname: "relay.example"}, nil)
 	check(t, err)
 	h.queue = queue.New(queue.Deps{DB: d, Spool: h.spool}, nil)
@@ -385,7 +386,7 @@ func TestBusy(t *testing.T) {
 // TestCredentialsEnd: a session whose password was changed sends no more (S9, S12).
 func TestCredentialsEnd(t *testing.T) {
 	h := open(t, db.Config{})
-	h.batch(t, func(tx *db.Tx) error { _, err := h.accounts.SetPassword(tx, "s1_1"); return err })
+	h.batch(t, func(tx *db.Tx) error { _, err := h.accounts.SetPassword(tx, "s1_1", 0); return err })
 	_, err := h.gate.Mail(t.Context(), h.session, reverse(t, "shop@verified.example"))
 	if _, ok := errors.AsType[*account.AuthError](err); !ok {
 		t.Errorf("got %v, want an AuthError", err)

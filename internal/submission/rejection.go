@@ -3,9 +3,11 @@ package submission
 import (
 	"errors"
 	"fmt"
+	"time"
 
 	"mittente/internal/db"
 	"mittente/internal/id"
+	"mittente/internal/sender"
 	"mittente/internal/spool"
 )
 
@@ -25,6 +27,7 @@ const (
 	StorageFull     Reason = "storage_full"   // no room on the disk
 	StorageDown     Reason = "storage_down"   // the database does not answer
 	Busy            Reason = "busy"           // too many messages are being taken in
+	OverQuota       Reason = "over_quota"     // the user's recipients of this hour are used up
 )
 
 // Place is where an address stood.
@@ -40,11 +43,15 @@ const (
 // Rejection is a refusal by the gate. Nothing of the submission was kept.
 type Rejection struct { //nolint:errname // Rejection is the field's word for it (ARCHITECTURE.md)
 	Reason  Reason
-	User    string   // name of the SMTP+ user
-	Address string   // the address at fault, for people; empty when there is none
-	Place   Place    // where the address stood
-	Event   id.Event // the record of this refusal; zero for a temporary one
-	Cause   error    // what was wrong in detail; may be nil
+	User    string        // name of the SMTP+ user
+	Address string        // the address at fault, for people; empty when there is none
+	Place   Place         // where the address stood
+	Kind    sender.Kind   // Pending: what is to be verified
+	Entry   string        // Pending: that entry, for people, such as "*.example.org"
+	Limit   int64         // OverQuota: recipients an hour
+	Wait    time.Duration // OverQuota: until the same recipient may pass, 1 min to 60 min
+	Event   id.Event      // the record of this refusal; zero for most temporary ones
+	Cause   error         // what was wrong in detail; may be nil
 }
 
 // Error says what was refused and why; it is for logs, not for the client.
@@ -64,7 +71,7 @@ func (r *Rejection) Unwrap() error { return r.Cause }
 
 // Temporary reports whether the same submission may pass later.
 func (r *Rejection) Temporary() bool {
-	return r.Reason == StorageFull || r.Reason == StorageDown || r.Reason == Busy
+	return r.Reason == StorageFull || r.Reason == StorageDown || r.Reason == Busy || r.Reason == OverQuota
 }
 
 // storageRejection translates what the database said; an error that is not the

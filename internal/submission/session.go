@@ -11,5 +11,8 @@ type Session struct {
 	Principal account.Principal
 	Client    netip.AddrPort
 	Helo      string // what the client called itself; not to be trusted
-	TLS       string // version and cipher suite for the trace field; empty in clear
+	// Transcript returns what was said in the session so far, without secrets and
+	// at most 4 KiB, for the record of a refusal; it may be nil.
+	Transcript func() string
+	TLS        string // version and cipher suite for the trace field; empty in clear
 }
