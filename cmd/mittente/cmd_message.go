@@ -159,7 +159,7 @@ func (h *house) message(ctx context.Context, m id.Message) (messageDetail, error
 		if err != nil {
 			return err
 		}
-		recipients, err := h.queue.Recipients(tx, queue.Filter{Message: m, Limit: queue.MaxLimit})
+		recipients, err := h.queue.Recipients(tx, queue.Selection{Message: m}, queue.Page{Limit: queue.MaxLimit})
 		if err != nil {
 			return err
 		}

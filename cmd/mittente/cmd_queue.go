@@ -67,13 +67,13 @@ type queueLsCmd struct {
 
 // Run lists recipients.
 func (c queueLsCmd) Run(ctx context.Context, a *app) error {
-	filter := queue.Filter{Limit: int(c.Limit)}
+	var selected queue.Selection
 	if c.Domain != "" {
 		domain, err := mail.ParseDomain(c.Domain)
 		if err != nil {
 			return fmt.Errorf("%w: %w", errUsage, err)
 		}
-		filter.Domain = domain
+		selected.Domain = domain
 	}
 	states := []queue.State{queue.State(c.State)}
 	if c.State == "all" {
@@ -83,12 +83,12 @@ func (c queueLsCmd) Run(ctx context.Context, a *app) error {
 		var all []recipientView
 		err := h.db.View(ctx, func(tx *db.Tx) (err error) {
 			if c.Account != 0 {
-				if filter.Account, err = h.accountID(tx, int64(c.Account)); err != nil {
+				if selected.Account, err = h.accountID(tx, int64(c.Account)); err != nil {
 					return err
 				}
 			}
-			for _, filter.State = range states {
-				found, err := h.queue.Recipients(tx, filter)
+			for _, selected.State = range states {
+				found, err := h.queue.Recipients(tx, selected, queue.Page{Limit: int(c.Limit)})
 				if err != nil {
 					return err
 				}
@@ -160,7 +160,7 @@ func (h *house) recipients(ctx context.Context, message id.Message) (views []rec
 		if _, err := h.stored(tx, message); err != nil {
 			return err
 		}
-		found, err := h.queue.Recipients(tx, queue.Filter{Message: message, Limit: queue.MaxLimit})
+		found, err := h.queue.Recipients(tx, queue.Selection{Message: message}, queue.Page{Limit: queue.MaxLimit})
 		views = convert(found, viewRecipient)
 		return err
 	})

@@ -154,6 +154,7 @@ func (r *relay) outward(reg prometheus.Registerer) error {
 	h.db.OnForeignChange(func() {
 		h.accounts.Invalidate()
 		h.senders.Invalidate()
+		h.queue.ListsChanged()
 		r.dispatcher.Wake()
 	})
 	return nil

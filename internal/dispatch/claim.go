@@ -70,7 +70,7 @@ func (d *Dispatcher) claimDue(ctx context.Context) (next time.Time, err error) {
 			d.claimed(nil)
 			continue
 		}
-		next, ok, err := d.deps.Queue.NextDue(ctx)
+		next, ok, err := d.deps.Queue.NextDue(ctx, time.Time{})
 		if err != nil {
 			return time.Time{}, err
 		}

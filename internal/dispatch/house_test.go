@@ -166,7 +166,7 @@ func (h *house) states() map[queue.State]int {
 	counts := make(map[queue.State]int)
 	h.must(h.deps.DB.View(h.t.Context(), func(tx *db.Tx) error {
 		for _, s := range queue.States() {
-			list, err := h.queue.Recipients(tx, queue.Filter{State: s, Limit: queue.MaxLimit})
+			list, err := h.queue.Recipients(tx, queue.Selection{State: s}, queue.Page{Limit: queue.MaxLimit})
 			if err != nil {
 				return err
 			}

@@ -358,7 +358,7 @@ func TestDrainTimeout(t *testing.T) {
 		}
 		tried := 0
 		h.must(h.deps.DB.View(t.Context(), func(tx *db.Tx) error {
-			list, err := h.queue.Recipients(tx, queue.Filter{})
+			list, err := h.queue.Recipients(tx, queue.Selection{}, queue.Page{})
 			for _, r := range list {
 				tried += r.Attempts
 			}

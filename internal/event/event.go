@@ -36,6 +36,9 @@ const (
 	Failed    Kind = "failed"    // the destination will never take it
 	Expired   Kind = "expired"   // it was tried for as long as the schedule says
 	Cancelled Kind = "cancelled" // somebody of the house called it off
+	Held      Kind = "held"      // somebody of the house stopped it
+	Resumed   Kind = "resumed"   // somebody of the house let it go on
+	Retried   Kind = "retried"   // somebody of the house had it tried before its time
 	Refused   Kind = "refused"   // the gate said no
 )
 
@@ -56,7 +59,8 @@ type Detail struct {
 	Attempt int           `json:"attempt,omitempty"` // counted from 1
 	Next    time.Time     `json:"next,omitzero"`     // when it is tried again
 	Refusal *Refusal      `json:"refusal,omitempty"`
-	Note    string        `json:"note,omitempty"` // for people
+	Actor   string        `json:"actor,omitempty"` // who of the house did it
+	Note    string        `json:"note,omitempty"`  // for people
 }
 
 // Refusal says why a submission was not accepted.

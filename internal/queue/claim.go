@@ -16,18 +16,16 @@ import (
 
 const (
 	selectDue db.SQL = `
-SELECT id, message_id, account_id, forward_path, state, due, attempts, lease_node, lease_generation,
-    outcome, settled_at, priority
+SELECT ` + columns + `, priority
 FROM recipient
-WHERE state = 'pending' AND due <= $1
+WHERE state = 'pending' AND NOT parked AND due <= $1
 ORDER BY due LIMIT $2`
 
 	// One account and one priority: a walk along recipient_pending.
 	selectDueOf db.SQL = `
-SELECT id, message_id, account_id, forward_path, state, due, attempts, lease_node, lease_generation,
-    outcome, settled_at, priority
+SELECT ` + columns + `, priority
 FROM recipient
-WHERE state = 'pending' AND account_id = $1 AND priority = $2 AND due <= $3
+WHERE state = 'pending' AND NOT parked AND account_id = $1 AND priority = $2 AND due <= $3
 ORDER BY due LIMIT $4`
 
 	// Accounts that have pending mail, after the one given: one step along the
@@ -35,11 +33,11 @@ ORDER BY due LIMIT $4`
 	selectAccounts db.SQL = `
 WITH RECURSIVE waiting (account_id) AS (
     SELECT account_id FROM (
-        SELECT account_id FROM recipient WHERE state = 'pending' AND account_id > $1
+        SELECT account_id FROM recipient WHERE state = 'pending' AND NOT parked AND account_id > $1
         ORDER BY account_id LIMIT 1) AS lowest
     UNION ALL
     SELECT (SELECT r.account_id FROM recipient AS r
-            WHERE r.state = 'pending' AND r.account_id > waiting.account_id
+            WHERE r.state = 'pending' AND NOT r.parked AND r.account_id > waiting.account_id
             ORDER BY r.account_id LIMIT 1)
     FROM waiting WHERE waiting.account_id IS NOT NULL
 )
@@ -57,12 +55,14 @@ WHERE id IN (
     WHERE id = $1 AND state = 'pending' AND due = $4 AND attempts = $5
     FOR UPDATE SKIP LOCKED)`
 
-	selectNextDue db.SQL = `SELECT due FROM recipient WHERE state = 'pending' ORDER BY due LIMIT 1`
+	selectNextDue db.SQL = `SELECT due FROM recipient
+WHERE state = 'pending' AND NOT parked AND due > $1 ORDER BY due LIMIT 1`
 )
 
 const (
 	claimSlice    = 100 // recipients per transaction: about 2 ms of the writer
 	claimAccounts = 64  // accounts looked at per claim
+	claimRounds   = 20  // so often a claim looks again when all that it found could not be taken
 )
 
 // candidate is a recipient that may be claimed.
@@ -84,8 +84,8 @@ func (q *Queue) Claim(ctx context.Context, n int, now time.Time) ([]Item, error)
 		return nil, fmt.Errorf("claim: %w", errNotStarted)
 	}
 	items := make([]Item, 0, min(n, claimSlice))
-	for {
-		failed, err := q.claim(ctx, n-len(items), now, func(found []candidate) error {
+	for range claimRounds {
+		gone, err := q.claim(ctx, n-len(items), now, func(found []candidate) error {
 			taken, err := q.take(ctx, found, lease)
 			items = append(items, taken...)
 			return err
@@ -93,15 +93,17 @@ func (q *Queue) Claim(ctx context.Context, n int, now time.Time) ([]Item, error)
 		if err != nil {
 			return items, fmt.Errorf("claim: %w", err)
 		}
-		if failed == 0 || len(items) >= n {
+		if gone == 0 || len(items) > 0 {
 			return items, nil
 		}
 	}
+	return items, nil
 }
 
-// claim has up to n candidates taken, in slices, and returns how many it failed
-// because they can't be read: there may be more for their places.
-func (q *Queue) claim(ctx context.Context, n int, now time.Time, take func([]candidate) error) (failed int, err error) {
+// claim has up to n candidates taken, in slices, and returns how many are found no
+// more, because they can't be read or their list is paused: there may be more for
+// their places.
+func (q *Queue) claim(ctx context.Context, n int, now time.Time, take func([]candidate) error) (gone int, err error) {
 	var found []candidate
 	err = q.db.View(ctx, func(tx *db.Tx) (err error) {
 		if found, err = q.find(tx, n, now); err != nil {
@@ -112,12 +114,15 @@ func (q *Queue) claim(ctx context.Context, n int, now time.Time, take func([]can
 	if err != nil {
 		return 0, err
 	}
-	var readable, unreadable []candidate
+	var readable, unreadable, paused []candidate
 	for _, c := range found {
-		if c.fault == "" {
-			readable = append(readable, c)
-		} else {
+		switch {
+		case c.fault != "":
 			unreadable = append(unreadable, c)
+		case q.Paused(c.List):
+			paused = append(paused, c)
+		default:
+			readable = append(readable, c)
 		}
 	}
 	for slice := range slices.Chunk(readable, claimSlice) {
@@ -127,11 +132,17 @@ func (q *Queue) claim(ctx context.Context, n int, now time.Time, take func([]can
 	}
 	for slice := range slices.Chunk(unreadable, unreadableSlice) {
 		done, err := q.failAll(ctx, slice, db.Now())
-		if failed += done; err != nil {
-			return failed, err
+		if gone += done; err != nil {
+			return gone, err
 		}
 	}
-	return failed, nil
+	for slice := range slices.Chunk(paused, claimSlice) {
+		done, err := q.park(ctx, slice)
+		if gone += done; err != nil {
+			return gone, err
+		}
+	}
+	return gone, nil
 }
 
 // find looks for up to n candidates. While all that is due fits in, the index
@@ -296,11 +307,12 @@ func (q *Queue) take(ctx context.Context, found []candidate, lease Lease) ([]Ite
 	return items, nil
 }
 
-// NextDue returns the due time of the pending recipient that is due first; ok
-// is false when none is pending.
-func (q *Queue) NextDue(ctx context.Context) (due time.Time, ok bool, err error) {
+// NextDue returns the due time of the pending recipient that is due first, of
+// those that are due after the given time; ok is false when there is none. A list
+// that is paused has none.
+func (q *Queue) NextDue(ctx context.Context, after time.Time) (due time.Time, ok bool, err error) {
 	var at int64
-	err = q.db.View(ctx, func(tx *db.Tx) error { return tx.Row(selectNextDue).Scan(&at) })
+	err = q.db.View(ctx, func(tx *db.Tx) error { return tx.Row(selectNextDue, db.Micros(after)).Scan(&at) })
 	switch {
 	case errors.Is(err, sql.ErrNoRows):
 		return time.Time{}, false, nil

@@ -60,7 +60,7 @@ func TestClaimTakesWhatIsDue(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		h := newHouse(t)
-		if _, ok, err := h.NextDue(t.Context()); ok || err != nil {
+		if _, ok, err := h.NextDue(t.Context(), time.Time{}); ok || err != nil {
 			t.Errorf("next due of an empty queue: %v, %v", ok, err)
 		}
 		item := h.accept(id.New[id.Account](), "a@example.net")[0]
@@ -200,6 +200,7 @@ func TestClaimGoesRound(t *testing.T) {
 func TestClaimUsesIndexes(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t)
+	waiting := []any{nil, nil, "", "", "", nil, "", 0, []byte{}, 1}
 	for _, c := range []struct {
 		explain db.SQL
 		args    []any
@@ -207,15 +208,26 @@ func TestClaimUsesIndexes(t *testing.T) {
 	}{
 		{"EXPLAIN QUERY PLAN " + selectDue, []any{1, 1}, "recipient_due"},
 		{"EXPLAIN QUERY PLAN " + selectDueOf, []any{[]byte{1}, 1, 1, 1}, "recipient_pending"},
-		{"EXPLAIN QUERY PLAN " + selectNextDue, nil, "recipient_due"},
+		{"EXPLAIN QUERY PLAN " + selectNextDue, []any{0}, "recipient_due"},
 		{"EXPLAIN QUERY PLAN " + selectAccounts, []any{[]byte{1}, 1}, "recipient_pending"},
 		{"EXPLAIN QUERY PLAN " + countPending, []any{1}, "recipient_"},
 		{"EXPLAIN QUERY PLAN " + countLeased, []any{1}, "recipient_leased"},
 		{"EXPLAIN QUERY PLAN " + countHeld, []any{1}, "recipient_held"},
 		{"EXPLAIN QUERY PLAN " + reclaimLeases, []any{1, 1, 1}, "recipient_leased"},
 		{"EXPLAIN QUERY PLAN " + fenceDead, []any{1, 1}, "recipient_leased"},
-		{"EXPLAIN QUERY PLAN " + selectWaiting, []any{nil, "", "", 1}, "recipient_due"},
-		{"EXPLAIN QUERY PLAN " + selectRecipientsOf, []any{[]byte{1}, nil, "", "", 1}, "recipient_message"},
+		{"EXPLAIN QUERY PLAN " + selectPending, waiting, "recipient_due"},
+		{"EXPLAIN QUERY PLAN " + selectParked, waiting, "recipient_parked"},
+		{"EXPLAIN QUERY PLAN " + selectHeld, waiting, "recipient_held"},
+		{"EXPLAIN QUERY PLAN " + selectLeased, waiting, "recipient_leased"},
+		{"EXPLAIN QUERY PLAN " + selectUndelivered, append(waiting[:7:7], nil, 1, "failed"), "recipient_undelivered"},
+		{"EXPLAIN QUERY PLAN " + selectParkedLists, nil, "recipient_parked_list"},
+		{"EXPLAIN QUERY PLAN " + unparkRecipients, []any{[]byte{1}, 1}, "recipient_parked_list"},
+		{"EXPLAIN QUERY PLAN " + selectWishes, []any{1, 1, 1}, "recipient_wish"},
+		{"EXPLAIN QUERY PLAN " + selectWishedFor, []any{1, 1, 1}, "recipient_wish"},
+		{"EXPLAIN QUERY PLAN " + selectLater, []any{1, []byte{}, 1}, "recipient_due"},
+		{"EXPLAIN QUERY PLAN " + selectNotices, []any{1, 1}, "dsn_due_due"},
+		{"EXPLAIN QUERY PLAN " + selectNoticed, []any{[]byte{1}, "failure", 1, 1}, "dsn_due_message"},
+		{"EXPLAIN QUERY PLAN " + selectRecipientsOf, append(append(waiting[:7:7], nil, 1), []byte{1}, ""), "recipient_message"},
 	} {
 		plan := h.plan(c.explain, c.args...)
 		if !slices.ContainsFunc(plan, func(s string) bool { return containsIndex(s, c.index) }) {

@@ -36,7 +36,7 @@ func TestEnqueueWritesEveryRecipient(t *testing.T) {
 						t.Errorf("%d: stored %+v, returned %+v", i, stored, item.Recipient)
 					}
 					domain := mail.Domain(fmt.Sprintf("d%d.example.net", i))
-					if got := h.recipients(Filter{Message: m.ID, Domain: domain}); !slices.Equal(got, []id.Recipient{item.Recipient.ID}) {
+					if got := h.recipients(Selection{Message: m.ID, Domain: domain}); !slices.Equal(got, []id.Recipient{item.Recipient.ID}) {
 						t.Errorf("%s: %v", domain, got)
 					}
 				}

@@ -20,10 +20,10 @@ func (h *house) messages(f Filter) (list []Stored) {
 	return list
 }
 
-func (h *house) recipients(f Filter) (ids []id.Recipient) {
+func (h *house) recipients(s Selection, p ...Page) (ids []id.Recipient) {
 	h.t.Helper()
 	h.view(func(tx *db.Tx) error {
-		list, err := h.Recipients(tx, f)
+		list, err := h.Recipients(tx, s, append(p, Page{Limit: 1000})[0])
 		ids = nil
 		for _, r := range list {
 			ids = append(ids, r.ID)
@@ -91,24 +91,31 @@ func TestRecipients(t *testing.T) {
 		other := h.accept(id.New[id.Account](), "e@example.net")[0]
 		for _, c := range []struct {
 			name string
-			f    Filter
+			f    Selection
 			want []id.Recipient
 		}{
-			{"waiting, first due first", Filter{Account: account}, []id.Recipient{leased, sooner, later}},
-			{"all waiting", Filter{}, []id.Recipient{leased, other.Recipient.ID, sooner, later}},
-			{"limit", Filter{Limit: 2}, []id.Recipient{leased, other.Recipient.ID}},
-			{"pending", Filter{State: Pending}, []id.Recipient{sooner, later}},
-			{"leased at a domain", Filter{State: Leased, Domain: "example.org"}, []id.Recipient{leased}},
-			{"held", Filter{State: Held}, nil},
-			{"delivered", Filter{State: Delivered}, []id.Recipient{done}},
-			{"of a message", Filter{Message: items[0].Message.ID}, []id.Recipient{done, leased, later, sooner}},
-			{"of a message, pending", Filter{Message: items[0].Message.ID, State: Pending}, []id.Recipient{later, sooner}},
-			{"of a message, by domain", Filter{Message: items[0].Message.ID, Domain: "example.org"}, []id.Recipient{leased}},
-			{"of a message of another account", Filter{Message: items[0].Message.ID, Account: other.Message.Account}, nil},
+			{"waiting, first due first", Selection{Account: account}, []id.Recipient{leased, sooner, later}},
+			{"all waiting", Selection{}, []id.Recipient{leased, other.Recipient.ID, sooner, later}},
+			{"pending", Selection{State: Pending}, []id.Recipient{sooner, later}},
+			{"leased at a domain", Selection{State: Leased, Domain: "example.org"}, []id.Recipient{leased}},
+			{"held", Selection{State: Held}, nil},
+			{"delivered", Selection{State: Delivered}, []id.Recipient{done}},
+			{"of a message", Selection{Message: items[0].Message.ID}, []id.Recipient{done, leased, later, sooner}},
+			{"of a message, pending", Selection{Message: items[0].Message.ID, State: Pending}, []id.Recipient{later, sooner}},
+			{"of a message, by domain", Selection{Message: items[0].Message.ID, Domain: "example.org"}, []id.Recipient{leased}},
+			{"of a message of another account", Selection{Message: items[0].Message.ID, Account: other.Message.Account}, nil},
 		} {
 			if got := h.recipients(c.f); !slices.Equal(got, c.want) {
 				t.Errorf("%s: %v, want %v", c.name, got, c.want)
 			}
+		}
+		page := Page{Limit: 2}
+		if got := h.recipients(Selection{}, page); !slices.Equal(got, []id.Recipient{leased, other.Recipient.ID}) {
+			t.Errorf("limit: %v", got)
+		}
+		page.After = h.recipient(other.Recipient.ID).Place()
+		if got := h.recipients(Selection{}, page); !slices.Equal(got, []id.Recipient{sooner, later}) {
+			t.Errorf("next page: %v", got)
 		}
 		h.must(h.db.Close())
 	})
@@ -172,10 +179,10 @@ func TestRetain(t *testing.T) {
 	if want := []id.Message{young.Message.ID, open[0].Message.ID}; !slices.Equal(left, want) {
 		t.Errorf("left %v, want %v", left, want)
 	}
-	if got := h.recipients(Filter{State: Delivered, Limit: 1000}); !slices.Equal(got, []id.Recipient{young.Recipient.ID}) {
+	if got := h.recipients(Selection{State: Delivered}); !slices.Equal(got, []id.Recipient{young.Recipient.ID}) {
 		t.Errorf("delivered recipients left: %v", got)
 	}
-	if got := h.recipients(Filter{Message: open[0].Message.ID}); len(got) != 2 {
+	if got := h.recipients(Selection{Message: open[0].Message.ID}); len(got) != 2 {
 		t.Errorf("recipients of the open message: %v", got)
 	}
 }

@@ -43,7 +43,7 @@ func TestQueueMachine(t *testing.T) {
 			message: make(map[id.Recipient]*Message),
 		}
 		m.empty(r)
-		m.backoff.jitter = rand.New(rand.NewPCG(rapid.Uint64().Draw(r, "seed"), 1)).Float64
+		m.deps.Jitter = rand.New(rand.NewPCG(rapid.Uint64().Draw(r, "seed"), 1)).Float64
 		r.Repeat(map[string]func(*rapid.T){
 			"enqueue": m.enqueue,
 			"claim":   m.claim,
@@ -61,9 +61,7 @@ const (
 	emptyMessages   db.SQL = `DELETE FROM message`
 	emptyRecipients db.SQL = `DELETE FROM recipient`
 	allRecipients   db.SQL = `
-SELECT id, message_id, account_id, forward_path, state, due, attempts, lease_node, lease_generation,
-    outcome, settled_at
-FROM recipient`
+SELECT ` + columns + ` FROM recipient`
 )
 
 func (m *machine) ok(r *rapid.T, err error) {
@@ -145,7 +143,7 @@ func (m *machine) settleSome(r *rapid.T) {
 		got, err = m.Settle(tx, item, o, m.now)
 		return err
 	})
-	old := m.now.Sub(item.Message.AcceptedAt) >= lifetime
+	old := m.now.Sub(item.Message.AcceptedAt) >= lifetime && m.now.Sub(item.Recipient.Due) <= overdue
 	want := map[mail.Action]State{mail.Delivered: Delivered, mail.Failed: Failed, mail.Deferred: Pending}[o.Action]
 	if want == Pending && old {
 		want = Expired

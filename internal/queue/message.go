@@ -39,6 +39,8 @@ type Recipient struct {
 	ID      id.Recipient
 	Message id.Message
 	Account id.Account
+	List    id.List
+	User    string // name of the SMTP+ user
 	To      mail.ForwardPath
 
 	Notify   mail.Notify // what the sender wants to be told (RFC 3461 §4.1)
@@ -50,6 +52,10 @@ type Recipient struct {
 	Attempts  int          // attempts that have an outcome
 	Last      mail.Outcome // of the last attempt, or why there was none; zero before the first
 	SettledAt time.Time    // zero while unsettled
+	Site      string       // where its mail goes, as of the last outcome; empty: not known
+	Wish      Operation    // what its holder is asked to do with it; empty: nothing
+	WishedBy  string       // who asked
+	Parked    bool         // pending, and passed over by claims: its list is paused
 
 	Unreadable string // what of its row can't be read, and why; empty: nothing
 	RawTo      string // the stored address when To can't be read from it; else empty
@@ -71,4 +77,5 @@ type Item struct {
 	Message   *Message // shared by the items of one message; never written to
 	Recipient Recipient
 	Bytes     []byte // the content while it is still in memory; nil: read it from the spool
+	Site      string // where it goes, for Settle and Postpone to note; empty: not known
 }

@@ -14,6 +14,7 @@ type metrics struct {
 	postponed  prometheus.Counter
 	unreadable prometheus.Counter
 	settled    *prometheus.CounterVec
+	operated   *prometheus.CounterVec
 	depth      *prometheus.GaugeVec
 	overdue    prometheus.Gauge
 }
@@ -36,6 +37,10 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 			Name: "mittente_queue_settled_total",
 			Help: "Attempts settled, by the state in which they left the recipient (pending: deferred).",
 		}, []string{"state"}),
+		operated: with.NewCounterVec(prometheus.CounterOpts{
+			Name: "mittente_queue_operated_total",
+			Help: "Recipients that an operator retried, held, resumed or cancelled.",
+		}, []string{"operation"}),
 		depth: with.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "mittente_queue_recipients",
 			Help: "Unsettled recipients by state, as of the last count.",
@@ -45,8 +50,11 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 			Help: "How long the longest-waiting due recipient is overdue, as of the last count.",
 		}),
 	}
-	for _, s := range []State{Pending, Delivered, Failed, Expired, Suppressed} {
+	for _, s := range []State{Pending, Delivered, Failed, Expired, Cancelled, Suppressed} {
 		m.settled.WithLabelValues(string(s))
+	}
+	for _, o := range []Operation{Retry, Hold, Resume, Cancel} {
+		m.operated.WithLabelValues(string(o))
 	}
 	return m
 }

@@ -22,6 +22,8 @@ SELECT COALESCE(MAX(number), 0) + 1, CAST($1 AS TEXT), 1, CAST($2 AS BIGINT) FRO
 ON CONFLICT (name) DO UPDATE SET generation = node.generation + 1, heartbeat = excluded.heartbeat
 RETURNING number, generation`
 
+	selectHeartbeat db.SQL = `SELECT heartbeat FROM node WHERE name = $1`
+
 	beatNode db.SQL = `UPDATE node SET heartbeat = $3 WHERE number = $1 AND generation = $2`
 
 	// A dead node that comes back must not think that its leases still hold, so
@@ -36,7 +38,10 @@ RETURNING number, generation`
 UPDATE recipient SET state = 'pending', lease_node = 0, lease_generation = 0
 WHERE state = 'leased' AND id IN (
     SELECT id FROM recipient
-    WHERE state = 'leased' AND lease_node = $1 AND lease_generation < $2 LIMIT $3)`
+    WHERE state = 'leased' AND lease_node = $1 AND lease_generation < $2 AND wish = '' LIMIT $3)`
+
+	selectWishedFor db.SQL = `SELECT ` + columns + ` FROM recipient
+WHERE wish <> '' AND lease_node = $1 AND lease_generation < $2 AND state = 'leased' LIMIT $3`
 
 	setReport db.SQL = `UPDATE node SET report = $2, reported_at = $3 WHERE name = $1`
 
@@ -70,11 +75,26 @@ func (q *Queue) Holds(l Lease) bool { return !l.IsZero() && l == q.lease() }
 // in slices, while new work goes on.
 func (q *Queue) Start(ctx context.Context, name string) error {
 	var lease Lease
+	var behind time.Duration
+	now := q.deps.Clock()
 	err := q.db.Batch(ctx, func(tx *db.Tx) error {
-		return tx.Row(startNode, name, db.Micros(time.Now())).Scan(&lease.Node, &lease.Generation)
+		last, err := db.Collect(tx, func(row db.Scanner) (at int64, err error) {
+			err = row.Scan(&at)
+			return at, err
+		}, selectHeartbeat, name)
+		if err != nil {
+			return err
+		}
+		if behind = 0; len(last) > 0 {
+			behind = db.Time(last[0]).Sub(now)
+		}
+		return tx.Row(startNode, name, db.Micros(now)).Scan(&lease.Node, &lease.Generation)
 	})
 	if err != nil {
 		return fmt.Errorf("start node %s: %w", name, err)
+	}
+	if behind > clockJump {
+		q.behind.Store(int64(behind))
 	}
 	q.node.Store(&node{name: name, lease: lease})
 	return nil
@@ -89,7 +109,7 @@ func (q *Queue) Heartbeat(ctx context.Context) error {
 	}
 	var alive int64
 	err := q.db.Batch(ctx, func(tx *db.Tx) (err error) {
-		alive, err = tx.Exec(beatNode, me.lease.Node, me.lease.Generation, db.Micros(time.Now()))
+		alive, err = tx.Exec(beatNode, me.lease.Node, me.lease.Generation, db.Micros(q.deps.Clock()))
 		return err
 	})
 	switch {
@@ -130,7 +150,7 @@ func (q *Queue) fence(ctx context.Context, me Lease) ([]Lease, error) {
 		dead, err = db.Collect(tx, func(row db.Scanner) (l Lease, err error) {
 			err = row.Scan(&l.Node, &l.Generation)
 			return l, err
-		}, fenceDead, db.Micros(time.Now().Add(-heartbeatDead)), me.Node)
+		}, fenceDead, db.Micros(q.deps.Clock().Add(-heartbeatDead)), me.Node)
 		return err
 	})
 	return dead, err
@@ -153,9 +173,43 @@ func (q *Queue) reclaim(ctx context.Context, l Lease) (total int, err error) {
 			q.tellDue()
 		}
 		if n < reclaimSlice {
-			return total, nil
+			break
 		}
 	}
+	for {
+		n, err := q.reclaimWished(ctx, l)
+		total += n
+		if n < operateSlice || err != nil {
+			return total, err
+		}
+	}
+}
+
+// reclaimWished takes back leases for which something is wished, a slice of them.
+func (q *Queue) reclaimWished(ctx context.Context, l Lease) (n int, err error) {
+	err = q.db.Batch(ctx, func(tx *db.Tx) error {
+		found, err := db.Collect(tx, func(row db.Scanner) (Recipient, error) { return scanRecipient(row) },
+			selectWishedFor, l.Node, l.Generation, int64(operateSlice))
+		if err != nil {
+			return err
+		}
+		for _, r := range found {
+			m, err := q.Message(tx, r.Message)
+			if err != nil {
+				return err
+			}
+			if _, err := q.release(tx, &m.Message, r); err != nil {
+				return err
+			}
+		}
+		n = len(found)
+		return nil
+	})
+	if err != nil {
+		return 0, err
+	}
+	q.metrics.reclaimed.Add(float64(n))
+	return n, nil
 }
 
 // Report writes what only the process of a node knows, as JSON, to the node's
@@ -163,7 +217,7 @@ func (q *Queue) reclaim(ctx context.Context, l Lease) (total int, err error) {
 func (q *Queue) Report(ctx context.Context, name string, doc []byte) error {
 	var nodes int64
 	err := q.db.Batch(ctx, func(tx *db.Tx) (err error) {
-		nodes, err = tx.Exec(setReport, name, string(doc), db.Micros(time.Now()))
+		nodes, err = tx.Exec(setReport, name, string(doc), db.Micros(q.deps.Clock()))
 		return err
 	})
 	if err == nil && nodes == 0 {

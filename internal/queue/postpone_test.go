@@ -82,23 +82,47 @@ func TestPostponeExpires(t *testing.T) {
 		h := newHouse(t)
 		items := h.accept(id.New[id.Account](), "a@example.net", "b@example.net")
 		end := items[0].Message.AcceptedAt.Add(lifetime)
-		if r, err := h.postpone(items[0], siteDown(), end.Add(time.Hour)); err != nil || r.State != Pending || !r.Due.Equal(end) {
-			t.Fatalf("beyond the end of its time: %s, due %v, %v", r.State, r.Due, err)
+		time.Sleep(time.Until(end.Add(-time.Hour)))
+		for _, item := range items {
+			if r, err := h.postpone(item, siteDown(), end.Add(time.Hour)); err != nil || r.State != Pending || !r.Due.Equal(end) {
+				t.Fatalf("beyond the end of its time: %s, due %v, %v", r.State, r.Due, err)
+			}
 		}
-		time.Sleep(time.Until(end))
+		time.Sleep(time.Hour)
+		items = h.claim(2)
 		r, err := h.postpone(items[1], siteDown(), end.Add(time.Hour))
 		h.must(err)
 		if stored := h.recipient(r.ID); stored != r || r.State != Expired || r.Attempts != 0 || !r.SettledAt.Equal(time.Now()) {
 			t.Errorf("returned %+v, stored %+v", r, stored)
 		}
-		if got := h.events(r.Message, r.ID); !slices.Equal(got, []event.Kind{event.Accepted, event.Expired}) {
+		if got := h.events(r.Message, r.ID); !slices.Equal(got, []event.Kind{event.Accepted, event.Deferred, event.Expired}) {
 			t.Errorf("events %v", got)
 		}
-		item := h.claim(1)[0]
-		h.mustSettle(item, delivered(), Delivered)
-		if got, want := h.released(item.Message.Content), time.Now().Add(72*time.Hour); !got.Equal(want) {
+		h.mustSettle(items[0], delivered(), Delivered)
+		if got, want := h.released(items[0].Message.Content), time.Now().Add(72*time.Hour); !got.Equal(want) {
 			t.Errorf("content kept until %v, want %v", got, want)
 		}
+		h.must(h.db.Close())
+	})
+}
+
+// What is put off for long is looked at once a day; what nobody looked at until
+// after its time is given another chance.
+func TestPostponeBounds(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		h := newHouse(t)
+		item := h.accept(id.New[id.Account](), "a@example.net")[0]
+		if r, err := h.postpone(item, siteDown(), time.Now().Add(48*time.Hour)); err != nil || !r.Due.Equal(time.Now().Add(24*time.Hour)) {
+			t.Fatalf("put off until %v, %v", r.Due, err)
+		}
+		time.Sleep(200 * time.Hour)
+		due := db.Now().Add(time.Hour)
+		if r, err := h.postpone(h.claim(1)[0], siteDown(), due); err != nil || r.State != Pending || !r.Due.Equal(due) {
+			t.Fatalf("after an absence: %s, due %v, %v", r.State, r.Due, err)
+		}
+		time.Sleep(time.Hour)
+		h.mustSettle(h.claim(1)[0], deferred(), Expired)
 		h.must(h.db.Close())
 	})
 }

@@ -49,45 +49,61 @@ func (r Retention) withDefaults() Retention {
 	return r
 }
 
-// Deps is what a queue works with.
+// Deps is what a queue works with. Its functions are called in transactions:
+// they must not block.
 type Deps struct {
 	DB        *db.DB
 	Spool     *spool.Spool
 	Retention Retention
-	Log       *slog.Logger   // of what Run can only note; nil: nowhere
-	Jitter    func() float64 // in [0,1), spreads retries; nil: random
+	Schedule  func(id.List) Schedule // of a list's retries; nil: the house's for all
+	Paused    func(id.List) bool     // whether no mail of a list may be attempted now (requirement M8); nil: none is paused
+	Log       *slog.Logger           // of what Run can only note; nil: nowhere
+	Jitter    func() float64         // in [0,1), spreads retries; nil: random
+	Clock     func() time.Time       // the wall clock, which may jump; nil: the system's
+}
+
+func (d Deps) withDefaults() Deps {
+	if d.Log == nil {
+		d.Log = slog.New(slog.DiscardHandler)
+	}
+	if d.Jitter == nil {
+		d.Jitter = rand.Float64
+	}
+	if d.Schedule == nil {
+		d.Schedule = func(id.List) Schedule { return Schedule{} }
+	}
+	if d.Paused == nil {
+		d.Paused = func(id.List) bool { return false }
+	}
+	if d.Clock == nil {
+		d.Clock = time.Now
+	}
+	d.Retention = d.Retention.withDefaults()
+	return d
 }
 
 // Queue is the schedule of all mail. Its methods may be called concurrently.
 type Queue struct {
-	db        *db.DB
-	spool     *spool.Spool
-	retention Retention
-	log       *slog.Logger
-	backoff   backoff
-	metrics   *metrics
+	deps    Deps
+	db      *db.DB
+	log     *slog.Logger
+	metrics *metrics
 
-	node  atomic.Pointer[node]   // nil until Start
-	full  atomic.Bool            // see Direct
-	turn  atomic.Pointer[[]byte] // the account that Claim served last
-	onDue atomic.Pointer[func()]
-	room  atomic.Pointer[func(id.Account) int]
+	node     atomic.Pointer[node]   // nil until Start
+	full     atomic.Bool            // see Direct
+	turn     atomic.Pointer[[]byte] // the account that Claim served last
+	onDue    atomic.Pointer[func()]
+	onNotice atomic.Pointer[func()]
+	onWish   atomic.Pointer[func()]
+	room     atomic.Pointer[func(id.Account) int]
+	behind   atomic.Int64  // by so much the clock was set back before Start, as a time.Duration
+	lists    chan struct{} // holds one signal: see ListsChanged
 }
 
 // New makes a queue; it starts nothing. A nil registerer keeps its metrics to itself.
 func New(deps Deps, reg prometheus.Registerer) *Queue {
-	if deps.Log == nil {
-		deps.Log = slog.New(slog.DiscardHandler)
-	}
-	if deps.Jitter == nil {
-		deps.Jitter = rand.Float64
-	}
-	return &Queue{
-		db: deps.DB, spool: deps.Spool, log: deps.Log,
-		retention: deps.Retention.withDefaults(),
-		backoff:   backoff{jitter: deps.Jitter},
-		metrics:   newMetrics(reg),
-	}
+	deps = deps.withDefaults()
+	return &Queue{deps: deps, db: deps.DB, log: deps.Log, metrics: newMetrics(reg), lists: make(chan struct{}, 1)}
 }
 
 //go:embed schema/*.sql
@@ -102,13 +118,28 @@ func Schema() db.Schema {
 	return db.Schema{Room: "queue", FS: sub}
 }
 
+// Paused reports whether no mail of a list may be attempted now. What a node has
+// leased of it and not begun to attempt is to be released; claims pass it over.
+func (q *Queue) Paused(l id.List) bool { return !l.IsZero() && q.deps.Paused(l) }
+
 // OnDue sets what is called after recipients have become due by another way
 // than time: leases that came back, new mail that was not leased. It must not
 // block. Call it before Run.
 func (q *Queue) OnDue(do func()) { q.onDue.Store(&do) }
 
-func (q *Queue) tellDue() {
-	if do := q.onDue.Load(); do != nil {
+// OnNotice sets what is called after a commit by which a sender is to be told
+// something now (Notices). It must not block. Call it before Run.
+func (q *Queue) OnNotice(do func()) { q.onNotice.Store(&do) }
+
+// OnWish sets what is called after a commit by which somebody of this process
+// has asked something of who holds a lease (Wishes); what another process asks is
+// a foreign change. It must not block. Call it before Run.
+func (q *Queue) OnWish(do func()) { q.onWish.Store(&do) }
+
+func (q *Queue) tellDue() { tell(&q.onDue) }
+
+func tell(to *atomic.Pointer[func()]) {
+	if do := to.Load(); do != nil {
 		(*do)()
 	}
 }

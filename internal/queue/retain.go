@@ -32,7 +32,7 @@ const (
 // every recipient is settled, and their recipients, in slices. Their content
 // has its own, shorter retention in the spool.
 func (q *Queue) Retain(ctx context.Context, now time.Time) error {
-	limit := id.Before[id.Message](now.Add(-q.retention.Events))
+	limit := id.Before[id.Message](now.Add(-q.deps.Retention.Events))
 	for more := true; more; {
 		err := q.db.Batch(ctx, func(tx *db.Tx) error {
 			n, err := tx.Exec(deleteOldRecipients, limit[:], int64(retainMessages), int64(retainRecipients))
@@ -56,5 +56,5 @@ func (q *Queue) retain(ctx context.Context) error {
 	if err := q.Retain(ctx, now); err != nil {
 		return err
 	}
-	return event.Retain(ctx, q.db, now.Add(-q.retention.Events))
+	return event.Retain(ctx, q.db, now.Add(-q.deps.Retention.Events))
 }

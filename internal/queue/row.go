@@ -85,19 +85,25 @@ func (r *reading) scan(row db.Scanner, columns []column) error {
 	return row.Scan(dest...)
 }
 
-// scanRecipient reads id, message_id, account_id, forward_path, state, due,
-// attempts, lease_node, lease_generation, outcome, settled_at and what else is
-// asked for.
+// columns is what scanRecipient reads, in its order.
+const columns = `id, message_id, account_id, list_id, user_name, forward_path, notify, original, state, due, attempts,
+    lease_node, lease_generation, outcome, settled_at, site, wish, wished_by, parked`
+
+// scanRecipient reads columns, and what else is asked for.
 func scanRecipient(row db.Scanner, more ...column) (Recipient, error) {
 	var r Recipient
 	var read reading
-	var path, state, outcome string
+	var path, notify, state, outcome, wish string
 	var due, attempts, settled int64
 	err := read.scan(row, append([]column{
 		{name: "id", to: &r.ID},
 		{name: "message", to: &r.Message},
 		{name: "account", to: &r.Account},
+		{name: "list", to: &r.List},
+		{name: "user name", to: &r.User},
 		{name: "address", to: &path},
+		{name: "NOTIFY", to: &notify},
+		{name: "ORCPT", to: &r.Original},
 		{name: "state", to: &state},
 		{name: "due time", to: &due},
 		{name: "number of attempts", to: &attempts},
@@ -105,6 +111,10 @@ func scanRecipient(row db.Scanner, more ...column) (Recipient, error) {
 		{name: "lease", to: &r.Lease.Generation},
 		{name: "outcome", to: &outcome},
 		{name: "time of settlement", to: &settled},
+		{name: "site", to: &r.Site},
+		{name: "wish", to: &wish},
+		{name: "author of the wish", to: &r.WishedBy},
+		{name: "pause", to: &r.Parked},
 	}, more...))
 	if err != nil {
 		return Recipient{}, err
@@ -113,6 +123,7 @@ func scanRecipient(row db.Scanner, more ...column) (Recipient, error) {
 		r.To, r.RawTo = mail.ForwardPath{}, path
 		read.fail("address", path, err)
 	}
+	r.Notify, _ = mail.ParseNotify(notify) // what can't be read was not asked for
 	if outcome != "" {
 		if err := json.Unmarshal([]byte(outcome), &r.Last); err != nil { // no reason not to deliver
 			var last reading
@@ -120,18 +131,22 @@ func scanRecipient(row db.Scanner, more ...column) (Recipient, error) {
 			r.Last = mail.Outcome{Diagnostic: last.fault}
 		}
 	}
-	r.State, r.Attempts = State(state), int(attempts)
+	r.State, r.Attempts, r.Wish = State(state), int(attempts), Operation(wish)
 	r.Due, r.SettledAt = db.Time(due), db.Time(settled)
 	r.Unreadable = read.fault
 	return r, nil
 }
 
-// scanMessage reads all columns of message, in the order of the schema, with
-// its three counters at the end.
+// messageColumns is what scanMessage reads, in its order.
+const messageColumns = `id, account_id, list_id, user_name, reverse_path, ret, envelope_id, smtputf8, eight_bit, priority,
+    signing_domain, header_from, subject, message_id, size, body_hash, header_size, content_id,
+    accepted_at, recipients, unsettled, undelivered`
+
+// scanMessage reads messageColumns.
 func scanMessage(row db.Scanner) (Stored, error) {
 	var m Stored
 	var read reading
-	var from, signing string
+	var from, signing, ret string
 	var priority, header, accepted, recipients, unsettled, undelivered int64
 	var hash []byte
 	err := read.scan(row, []column{
@@ -140,6 +155,8 @@ func scanMessage(row db.Scanner) (Stored, error) {
 		{name: "list", to: &m.List},
 		{name: "user name", to: &m.UserName},
 		{name: "sender", to: &from},
+		{name: "RET", to: &ret},
+		{name: "ENVID", to: &m.EnvelopeID},
 		{name: "SMTPUTF8", to: &m.SMTPUTF8},
 		{name: "8BITMIME", to: &m.EightBit},
 		{name: "priority", to: &priority},
@@ -166,6 +183,7 @@ func scanMessage(row db.Scanner) (Stored, error) {
 	if n := copy(m.BodyHash[:], hash); n != len(m.BodyHash) {
 		read.fail("body hash", hash, fmt.Errorf("%d octets", len(hash)))
 	}
+	m.Return, _ = mail.ParseReturn(ret) // what can't be read was not asked for
 	m.SigningDomain, m.Priority = mail.Domain(signing), mail.Priority(priority)
 	m.HeaderSize, m.AcceptedAt = int(header), db.Time(accepted)
 	m.Recipients, m.Unsettled, m.Undelivered = int(recipients), int(unsettled), int(undelivered)

@@ -13,6 +13,9 @@ const (
 	reclaimEvery = heartbeatDead / 2
 	countEvery   = 15 * time.Second
 	retainEvery  = time.Hour
+	unparkEvery  = 5 * time.Second
+	clockEvery   = 5 * time.Second
+	pullEvery    = time.Hour
 )
 
 // Run keeps this node's leases alive, takes back dead ones, counts and deletes
@@ -23,9 +26,12 @@ func (q *Queue) Run(ctx context.Context) error {
 		return fmt.Errorf("queue: %w", errNotStarted)
 	}
 	for _, d := range []duty{
-		{"reclaim", reclaimEvery, func(ctx context.Context) error { _, err := q.Reclaim(ctx); return err }},
-		{"count", countEvery, q.count},
-		{"retain", retainEvery, q.retain},
+		{"reclaim", reclaimEvery, nil, func(ctx context.Context) error { _, err := q.Reclaim(ctx); return err }},
+		{"count", countEvery, nil, q.gauge},
+		{"retain", retainEvery, nil, q.retain},
+		{"unpark", unparkEvery, q.lists, q.unpark},
+		{"clock", clockEvery, nil, q.watchClock()},
+		{"pull", pullEvery, nil, q.pull},
 	} {
 		done := make(chan struct{})
 		defer func() { <-done }()
@@ -34,7 +40,7 @@ func (q *Queue) Run(ctx context.Context) error {
 			q.repeat(ctx, d)
 		}()
 	}
-	q.repeat(ctx, duty{"heartbeat", heartbeatEvery, q.Heartbeat})
+	q.repeat(ctx, duty{"heartbeat", heartbeatEvery, nil, q.Heartbeat})
 	return nil
 }
 
@@ -42,6 +48,7 @@ func (q *Queue) Run(ctx context.Context) error {
 type duty struct {
 	name  string
 	every time.Duration
+	now   <-chan struct{} // also when this says so; may be nil
 	do    func(context.Context) error
 }
 
@@ -57,12 +64,13 @@ func (q *Queue) repeat(ctx context.Context, d duty) {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
+		case <-d.now:
 		}
 	}
 }
 
-// count refreshes the gauges.
-func (q *Queue) count(ctx context.Context) error {
+// gauge refreshes the gauges.
+func (q *Queue) gauge(ctx context.Context) error {
 	var d Depth
 	err := q.db.View(ctx, func(tx *db.Tx) (err error) {
 		d, err = q.Depth(tx, time.Now())

@@ -205,7 +205,7 @@ func TestExpiry(t *testing.T) {
 			if r.State != Pending {
 				break
 			}
-			due, ok, err := h.NextDue(t.Context())
+			due, ok, err := h.NextDue(t.Context(), time.Time{})
 			h.must(err)
 			if !ok || !due.Equal(r.Due) {
 				t.Fatalf("next due %v, %v; want %v", due, ok, r.Due)

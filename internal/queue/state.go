@@ -15,7 +15,7 @@ import (
 //	      ▼                                          ▼
 //	┌─────────┐ claim                          ┌──────────┐
 //	│ pending │ ─────────────────────────────► │  leased  │
-//	│         │ ◄───────────────────────────── │          │
+//	│ (hasten)│ ◄───────────────────────────── │          │
 //	└─────────┘ defer, release, reclaim        └──────────┘
 //	  │ ▲    │                                   │  │  │
 //	  │ │    └─ cancel ─► cancelled              │  │  └─ expire  ─► expired
@@ -24,6 +24,10 @@ import (
 //	┌──────┐
 //	│ held │ ─ cancel ─► cancelled
 //	└──────┘
+//
+// What an operator wishes for a leased recipient is done when its holder lets go
+// of it unsettled: it is pending for no more than that transaction. A recipient
+// whose list is paused is pending and parked: claims pass it over.
 //
 // What is due and can't be read is claimed and failed in one statement. A
 // recipient put off without an attempt (Postpone) goes by defer or expire.
@@ -77,6 +81,7 @@ const (
 	fail     move = "fail"     // settle: never to be tried again
 	postpone move = "defer"    // settle the attempt: to be tried again
 	expire   move = "expire"   // settle: deferred once too often
+	hasten   move = "hasten"   // an operator has it tried before its time
 	hold     move = "hold"     // an operator stops it
 	resume   move = "resume"   // an operator lets it go on
 	cancel   move = "cancel"   // an operator takes it back
@@ -95,6 +100,8 @@ func (s State) next(m move) (to State, ok bool) {
 	switch (edge{s, m}) {
 	case edge{Pending, claim}:
 		return Leased, true
+	case edge{Pending, hasten}:
+		return Pending, true
 	case edge{Pending, hold}:
 		return Held, true
 	case edge{Pending, cancel}:

@@ -75,8 +75,14 @@ func (q *Queue) failOne(ctx context.Context, tx *db.Tx, c candidate, at time.Tim
 		return false, err
 	}
 	// Without its message there is nothing to count.
-	if err := q.close(tx, c.message, r, at); err != nil && !errors.Is(err, sql.ErrNoRows) {
+	switch last, err := q.close(tx, c.message, r, at); {
+	case errors.Is(err, sql.ErrNoRows):
+	case err != nil:
 		return false, err
+	default:
+		if err := q.note(tx, c.message, r, last); err != nil {
+			return false, err
+		}
 	}
 	tx.OnCommit(func() {
 		q.metrics.unreadable.Inc()

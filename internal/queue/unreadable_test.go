@@ -148,10 +148,10 @@ func TestClaimFailsWhatIsUnreadable(t *testing.T) {
 			}
 			h.wantUnreadable(bad.Recipient.ID, c.why)
 			h.messages(Filter{})
-			if got := h.recipients(Filter{State: Failed}); !slices.Equal(got, []id.Recipient{bad.Recipient.ID}) {
+			if got := h.recipients(Selection{State: Failed}); !slices.Equal(got, []id.Recipient{bad.Recipient.ID}) {
 				t.Errorf("failed: %v", got)
 			}
-			if got := h.recipients(Filter{Message: bad.Message.ID}); len(got) != 1 {
+			if got := h.recipients(Selection{Message: bad.Message.ID}); len(got) != 1 {
 				t.Errorf("of the message: %v", got)
 			}
 		})
@@ -203,7 +203,7 @@ func TestClaimGetsPastUnreadableRows(t *testing.T) {
 	if rest := h.claim(len(to)); len(rest) != 0 {
 		t.Errorf("claimed %d more", len(rest))
 	}
-	if n := len(h.recipients(Filter{State: Failed, Limit: 1000})); n != len(bad) {
+	if n := len(h.recipients(Selection{State: Failed})); n != len(bad) {
 		t.Errorf("%d failed of %d", n, len(bad))
 	}
 	if at := h.released(bad[0].Message.Content); at.IsZero() {
@@ -219,9 +219,9 @@ func TestListingsShowUnreadableRows(t *testing.T) {
 	bad := items[0].Recipient.ID
 	h.spoil(spoilPath, bad, attacker)
 	h.spoil(spoilFrom, items[0].Message.ID, attacker)
-	for _, f := range []Filter{{}, {State: Leased}, {Message: items[0].Message.ID}} {
+	for _, f := range []Selection{{}, {State: Leased}, {Message: items[0].Message.ID}} {
 		h.view(func(tx *db.Tx) error {
-			list, err := h.Recipients(tx, f)
+			list, err := h.Recipients(tx, f, Page{})
 			if err != nil || len(list) != 2 {
 				t.Fatalf("%+v: %+v, %v", f, list, err)
 			}
