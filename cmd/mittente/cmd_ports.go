@@ -12,8 +12,8 @@ import (
 	"time"
 
 	"mittente/internal/db"
-	"mittente/internal/msa"
 	"mittente/internal/queue"
+	"mittente/internal/smtpserver"
 )
 
 type portsCmd struct{}
@@ -80,7 +80,7 @@ func (h *house) report(ctx context.Context) (nodeReport, error) {
 }
 
 // portReport sums up what was bound and skipped: 3,977 ports are some lines, not 3,977.
-func portReport(bound []netip.AddrPort, skipped []msa.Skipped) []portRange {
+func portReport(bound []netip.AddrPort, skipped []smtpserver.Skipped) []portRange {
 	byAddress := map[netip.Addr][]uint16{}
 	for _, at := range bound {
 		byAddress[at.Addr()] = append(byAddress[at.Addr()], at.Port())
@@ -92,7 +92,7 @@ func portReport(bound []netip.AddrPort, skipped []msa.Skipped) []portRange {
 		report = append(report, portRange{Address: addr.String(), Ports: spans(ports), Count: len(ports), State: "bound"})
 	}
 	for _, s := range skipped {
-		ports, err := msa.ParsePorts(strings.Split(s.Ports, ","))
+		ports, err := smtpserver.ParsePorts(strings.Split(s.Ports, ","))
 		if err != nil {
 			ports = nil // a text of room msa; shown as it is
 		}

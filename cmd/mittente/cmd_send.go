@@ -15,8 +15,8 @@ import (
 	"mittente/internal/db"
 	"mittente/internal/event"
 	"mittente/internal/mail"
-	"mittente/internal/msa"
 	"mittente/internal/smtp"
+	"mittente/internal/smtpserver"
 )
 
 type sendCmd struct {
@@ -141,7 +141,7 @@ func (r nodeReport) door(want uint16) (string, error) {
 		if p.State != "bound" || err != nil {
 			continue
 		}
-		ports, err := msa.ParsePorts(strings.Split(p.Ports, ","))
+		ports, err := smtpserver.ParsePorts(strings.Split(p.Ports, ","))
 		if err != nil {
 			continue
 		}

@@ -11,8 +11,8 @@ import (
 	"strings"
 
 	"mittente/internal/mail"
-	"mittente/internal/msa"
 	"mittente/internal/sender"
+	"mittente/internal/smtpserver"
 )
 
 // checker collects what is wrong with a configuration.
@@ -73,7 +73,7 @@ func (c *checker) smtp() {
 	if len(s.Bind) == 0 {
 		c.fail("smtp.bind", "is empty: mail could not come in", `want something like ["0.0.0.0", "::"]`)
 	}
-	if _, err := msa.ParsePorts(s.Ports); err != nil {
+	if _, err := smtpserver.ParsePorts(s.Ports); err != nil {
 		c.fail("smtp.ports", err.Error(), "")
 	}
 	if len(s.Ports) == 0 {

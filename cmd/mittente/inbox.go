@@ -176,7 +176,7 @@ func (s *inboxSession) data() bool {
 		return true
 	}
 	s.say(354, "Go on")
-	content := smtp.NewDataReader(s.r, inboxMax)
+	content := smtp.NewDataReader(s.r, smtp.ContentRules{Size: inboxMax})
 	var b strings.Builder
 	buf := make([]byte, 32<<10)
 	for {

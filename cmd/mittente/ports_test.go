@@ -5,7 +5,7 @@ import (
 	"reflect"
 	"testing"
 
-	"mittente/internal/msa"
+	"mittente/internal/smtpserver"
 )
 
 // TestPortReport sums up thousands of ports in a few lines.
@@ -13,7 +13,7 @@ func TestPortReport(t *testing.T) {
 	at := netip.MustParseAddrPort
 	got := portReport(
 		[]netip.AddrPort{at("[::]:25"), at("0.0.0.0:1027"), at("0.0.0.0:25"), at("0.0.0.0:1025"), at("0.0.0.0:1026")},
-		[]msa.Skipped{{Addr: netip.MustParseAddr("::"), Ports: "1025-1027", Reason: "in use"}},
+		[]smtpserver.Skipped{{Addr: netip.MustParseAddr("::"), Ports: "1025-1027", Reason: "in use"}},
 	)
 	want := []portRange{
 		{Address: "0.0.0.0", Ports: "25, 1025-1027", Count: 4, State: "bound"},
@@ -30,7 +30,7 @@ func TestPortReport(t *testing.T) {
 
 // TestExplainSkipped: a port that was not permitted is told apart from one that is busy.
 func TestExplainSkipped(t *testing.T) {
-	skipped := []msa.Skipped{
+	skipped := []smtpserver.Skipped{
 		{Ports: "25", Reason: "not permitted: ports below 1024 need CAP_NET_BIND_SERVICE"}, {Ports: "2525", Reason: "in use"},
 	}
 	if got := (&relay{}).explain(skipped); !reflect.DeepEqual(got, skipped) {

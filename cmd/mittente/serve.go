@@ -20,6 +20,7 @@ import (
 	"mittente/internal/dispatch"
 	"mittente/internal/msa"
 	"mittente/internal/queue"
+	"mittente/internal/smtpserver"
 	"mittente/internal/submission"
 )
 
@@ -171,10 +172,13 @@ func (r *relay) inward(reg prometheus.Registerer) error {
 		own = append(own, at)
 	}
 	var err error
+	smtp := r.cfg.SMTP
 	r.door, err = msa.New(msa.Config{
-		Hostname: r.cfg.Hostname, PublicURL: r.cfg.HTTP.PublicURL, Bind: r.cfg.SMTP.Bind, Ports: r.cfg.SMTP.Ports, Exclude: own,
-		PlaintextAuth: r.cfg.SMTP.PlaintextAuth, MaxMessageBytes: r.cfg.SMTP.MaxMessageBytes, MaxRecipients: r.cfg.SMTP.MaxRecipients,
-		TLS: r.smtpCert.config(),
+		PublicURL: r.cfg.HTTP.PublicURL, PlaintextAuth: smtp.PlaintextAuth,
+		Wire: smtpserver.Config{
+			Hostname: r.cfg.Hostname, Bind: smtp.Bind, Ports: smtp.Ports, Exclude: own,
+			MaxMessageBytes: smtp.MaxMessageBytes, MaxRecipients: smtp.MaxRecipients, TLS: r.smtpCert.config(),
+		},
 	}, msa.Deps{Gate: r.gate, Authenticator: h.accounts, Log: r.log, Registerer: reg})
 	return err
 }
@@ -210,11 +214,11 @@ func (r *relay) tell(ctx context.Context) error {
 }
 
 // explain says of ports that were not permitted why, where this process knows better.
-func (r *relay) explain(skipped []msa.Skipped) []msa.Skipped {
+func (r *relay) explain(skipped []smtpserver.Skipped) []smtpserver.Skipped {
 	if r.lowPorts == "" {
 		return skipped
 	}
-	return convert(skipped, func(s msa.Skipped) msa.Skipped {
+	return convert(skipped, func(s smtpserver.Skipped) smtpserver.Skipped {
 		if strings.HasPrefix(s.Reason, "not permitted") {
 			s.Reason = "not permitted: " + r.lowPorts
 		}

@@ -2,7 +2,6 @@ package msa
 
 import (
 	"context"
-	"encoding/base64"
 	"errors"
 	"hash/maphash"
 	"log/slog"
@@ -11,6 +10,7 @@ import (
 
 	"mittente/internal/account"
 	"mittente/internal/smtp"
+	"mittente/internal/smtpserver"
 )
 
 const (
@@ -18,45 +18,37 @@ const (
 	maxDelay    = 8 // of the first delay
 )
 
-// mayShowPassword reports whether AUTH is offered now.
-func (s *session) mayShowPassword() bool {
-	return s.who.TLS != "" || s.door.cfg.PlaintextAuth == PlaintextAllow
+// Mechanisms are those of AUTH that are offered now.
+func (s *session) Mechanisms() []string {
+	if s.who.TLS == "" && s.door.cfg.PlaintextAuth == PlaintextRefuse {
+		return nil
+	}
+	return []string{"PLAIN", "LOGIN"}
 }
 
-// auth answers AUTH (RFC 4954) with PLAIN (RFC 4616) or LOGIN. Nothing of its
-// arguments goes into a log or a reply.
-func (s *session) auth(ctx context.Context, args string) smtp.Reply {
-	switch {
-	case !s.helo:
-		return badOrder("Say EHLO first")
-	case s.authed: // so there is none within a transaction either
-		return badOrder("Authenticated already")
-	case !s.mayShowPassword():
-		return mustEncrypt()
-	}
-	mechanism, initial, _ := strings.Cut(args, " ")
+// Auth answers AUTH with PLAIN (RFC 4616) or LOGIN. Nothing of what the client
+// says goes into a log or a reply.
+func (s *session) Auth(ctx context.Context, x *smtpserver.Exchange) smtp.Reply {
 	attempt := account.AuthAttempt{TLS: s.who.TLS != "", Client: s.who.Client.Addr()}
-	var refusal smtp.Reply
-	var ok bool
-	switch strings.ToUpper(mechanism) {
-	case "PLAIN":
-		refusal, ok = s.plain(&attempt, strings.TrimSpace(initial))
-	case "LOGIN":
-		refusal, ok = s.login(&attempt, strings.TrimSpace(initial))
-	default:
-		return say(504, status(5, 5, 4), "Mechanism not offered: use PLAIN or LOGIN")
+	read := readPlain
+	if x.Mechanism == "LOGIN" {
+		read = readLogin
 	}
-	if !ok {
+	if refusal, ok := read(&attempt, x); !ok {
 		return refusal
 	}
-	return s.authenticate(ctx, attempt)
+	principal, err := s.door.deps.Authenticator.Authenticate(ctx, attempt)
+	if err != nil {
+		return s.authRefused(ctx, attempt, err)
+	}
+	return s.admit(principal)
 }
 
-// plain reads authzid NUL authcid NUL passwd (RFC 4616 §2).
-func (s *session) plain(a *account.AuthAttempt, initial string) (refusal smtp.Reply, ok bool) {
-	response, refusal, ok := s.response("", initial)
+// readPlain reads authzid NUL authcid NUL passwd (RFC 4616 §2).
+func readPlain(a *account.AuthAttempt, x *smtpserver.Exchange) (refusal smtp.Reply, ok bool) {
+	response, ok := x.Response("")
 	if !ok {
-		return refusal, false
+		return smtp.Reply{}, false
 	}
 	parts := strings.Split(response, "\x00")
 	if len(parts) != 3 {
@@ -69,63 +61,38 @@ func (s *session) plain(a *account.AuthAttempt, initial string) (refusal smtp.Re
 	return smtp.Reply{}, true
 }
 
-// login reads name and password, each after its question.
-func (s *session) login(a *account.AuthAttempt, initial string) (refusal smtp.Reply, ok bool) {
-	if a.Name, refusal, ok = s.response("Username:", initial); !ok {
-		return refusal, false
+// readLogin reads name and password, each after its question.
+func readLogin(a *account.AuthAttempt, x *smtpserver.Exchange) (refusal smtp.Reply, ok bool) {
+	if a.Name, ok = x.Response("Username:"); !ok {
+		return smtp.Reply{}, false
 	}
-	a.Password, refusal, ok = s.response("Password:", "")
-	return refusal, ok
+	a.Password, ok = x.Response("Password:")
+	return smtp.Reply{}, ok
 }
 
-// response returns the initial response, or asks for one. When ok is false the
-// exchange is over, with the reply to be given.
-func (s *session) response(question, initial string) (response string, refusal smtp.Reply, ok bool) {
-	if initial == "" {
-		s.answer(smtp.Reply{Code: 334, Lines: []string{base64.StdEncoding.EncodeToString([]byte(question))}})
-		line, err := s.read(maxAuth)
-		if err != nil {
-			s.unreadable(err)
-			return "", smtp.Reply{}, false
-		}
-		initial = string(line)
-	}
-	switch initial {
-	case "*": // RFC 4954 §4
-		return "", say(501, status(5, 7, 0), "Authentication cancelled"), false
-	case "=": // an empty initial response
-		return "", smtp.Reply{}, true
-	}
-	b, err := base64.StdEncoding.DecodeString(initial)
-	if err != nil {
-		return "", say(501, status(5, 5, 2), "Not base64"), false
-	}
-	return string(b), smtp.Reply{}, true
+func (s *session) admit(principal account.Principal) smtp.Reply {
+	s.who.Principal = principal
+	s.wire.Known(principal.User.Name)
+	s.door.metrics.auth.WithLabelValues("ok").Inc()
+	return say(235, status(2, 7, 0), "Authentication successful")
 }
 
-// authenticate asks whether the password is right.
-func (s *session) authenticate(ctx context.Context, attempt account.AuthAttempt) smtp.Reply {
-	principal, err := s.door.deps.Authenticator.Authenticate(ctx, attempt)
-	if err == nil {
-		s.authed, s.who.Principal = true, principal
-		s.advance()
-		s.door.metrics.auth.WithLabelValues("ok").Inc()
-		return say(235, status(2, 7, 0), "Authentication successful")
-	}
+// authRefused answers a client that was not let in.
+func (s *session) authRefused(ctx context.Context, attempt account.AuthAttempt, err error) smtp.Reply {
 	reply := authRefused(err, attempt.Client)
 	var why *account.AuthError
 	if !errors.As(err, &why) {
 		s.door.metrics.auth.WithLabelValues("error").Inc()
-		s.log(ctx, slog.LevelError, "authentication not possible", slog.String("error", err.Error()))
+		s.wire.Log(ctx, slog.LevelError, "authentication not possible", slog.String("error", err.Error()))
 		return reply
 	}
 	s.door.metrics.auth.WithLabelValues(string(why.Reason)).Inc()
-	s.log(ctx, slog.LevelInfo, "authentication refused", slog.String("name", loggable(attempt.Name)),
+	s.wire.Log(ctx, slog.LevelInfo, "authentication refused", slog.String("name", loggable(attempt.Name)),
 		slog.String("reason", string(why.Reason)), slog.Bool("tls", attempt.TLS))
 	if why.Reason == account.BadCredentials {
 		return s.passwordRefused(ctx, attempt, reply)
 	}
-	s.errors++ // the password was right: no guess, but not without end either
+	s.wire.Mistake() // the password was right: no guess, but not without end either
 	return reply
 }
 
@@ -134,30 +101,18 @@ func (s *session) authenticate(ctx context.Context, attempt account.AuthAttempt)
 func (s *session) passwordRefused(ctx context.Context, attempt account.AuthAttempt, reply smtp.Reply) smtp.Reply {
 	failed := maphash.String(s.door.seed, attempt.Name+"\x00"+attempt.Password)
 	if s.failures > 0 && failed == s.failed {
-		s.errors++
+		s.wire.Mistake()
 		return reply
 	}
 	s.failed = failed
-	delay := s.door.cfg.Timeouts.AuthDelay * time.Duration(min(1<<s.failures, maxDelay))
+	delay := s.door.cfg.AuthDelay * time.Duration(min(1<<s.failures, maxDelay))
 	s.failures++
-	s.pause(ctx, delay)
+	s.wire.Pause(ctx, delay)
 	if s.failures >= maxFailures {
-		s.reason = "auth"
+		s.wire.Leave("auth")
 		return say(421, status(4, 7, 0), "Too many wrong passwords, closing")
 	}
 	return reply
-}
-
-// pause waits, unless the server is to end.
-func (s *session) pause(ctx context.Context, d time.Duration) {
-	s.wire.flush()
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-	case <-ctx.Done():
-	case <-s.door.closing:
-	}
 }
 
 // loggable returns a name only if it has the form of ours: people put their

@@ -11,6 +11,7 @@ import (
 	"mittente/internal/account"
 	"mittente/internal/id"
 	"mittente/internal/mail"
+	"mittente/internal/smtp/smtptest"
 	"mittente/internal/submission"
 )
 
@@ -33,9 +34,16 @@ func (sink) Submit(_ context.Context, _ submission.Session, _ mail.Envelope, con
 func benchDoor(b *testing.B) (*Door, []byte) {
 	b.Helper()
 	cfg := testConfig()
-	cfg.MaxMessageBytes = 1 << 20
+	cfg.Wire.MaxMessageBytes = 1 << 20
 	body := "Subject: x\r\n\r\n" + strings.Repeat(strings.Repeat("abcdefghi ", 7)+"\r\n", 142) + ".\r\n" // 10 KB
 	return testDoor(b, cfg, sink{}), []byte(body)
+}
+
+// pipe opens a session over a pipe.
+func pipe(ctx context.Context, d *Door) net.Conn {
+	client, server := smtptest.Pipe("192.0.2.7")
+	go d.ServeConn(ctx, server)
+	return client
 }
 
 // talk sends a segment and reads the replies to it.
@@ -64,7 +72,7 @@ func BenchmarkSessionPerMessage(b *testing.B) {
 	r := bufio.NewReader(nil)
 	b.ReportAllocs()
 	for b.Loop() {
-		conn := dial(b.Context(), d)
+		conn := pipe(b.Context(), d)
 		r.Reset(conn)
 		talk(b, conn, r, nil, 1)
 		talk(b, conn, r, hello, 2)
@@ -78,7 +86,7 @@ func BenchmarkSessionPerMessage(b *testing.B) {
 // Messages of 10 KB over one connection.
 func BenchmarkSessionReused(b *testing.B) {
 	d, body := benchDoor(b)
-	conn := dial(b.Context(), d)
+	conn := pipe(b.Context(), d)
 	defer conn.Close()
 	r := bufio.NewReader(conn)
 	talk(b, conn, r, nil, 1)

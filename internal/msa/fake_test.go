@@ -2,27 +2,21 @@ package msa
 
 import (
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
-	"crypto/tls"
-	"crypto/x509"
-	"crypto/x509/pkix"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"io"
-	"math/big"
-	"net"
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"go.uber.org/goleak"
 
 	"mittente/internal/account"
 	"mittente/internal/id"
 	"mittente/internal/mail"
+	"mittente/internal/smtp/smtptest"
+	"mittente/internal/smtpserver"
 	"mittente/internal/submission"
 )
 
@@ -125,16 +119,11 @@ func (fakeAuthenticator) Authenticate(_ context.Context, a account.AuthAttempt) 
 	return account.Principal{User: account.User{Name: a.Name}}, nil
 }
 
-// addressed gives a pipe the address of a TCP connection.
-type addressed struct {
-	net.Conn
-	addr *net.TCPAddr
-}
-
-func (a addressed) RemoteAddr() net.Addr { return a.addr }
-
 func testConfig() Config {
-	return Config{Hostname: "mx.example.org", PublicURL: "https://mx.example.org/", MaxMessageBytes: 2000, MaxRecipients: 3}
+	return Config{
+		PublicURL: "https://mx.example.org/",
+		Wire:      smtpserver.Config{Hostname: "mx.example.org", MaxMessageBytes: 2000, MaxRecipients: 3},
+	}
 }
 
 func testDoor(tb testing.TB, cfg Config, gate Gate) *Door {
@@ -147,26 +136,12 @@ func testDoor(tb testing.TB, cfg Config, gate Gate) *Door {
 }
 
 // dial opens a session over a pipe; it ends when the client closes its end.
-func dial(ctx context.Context, d *Door) net.Conn {
-	client, server := net.Pipe()
-	if s := d.admit(addressed{server, &net.TCPAddr{IP: net.IPv4(192, 0, 2, 7), Port: 4711}}); s != nil {
-		go s.serve(ctx)
-	}
-	return client
+func dial(ctx context.Context, d *Door) *smtptest.Client {
+	client, server := smtptest.Pipe("192.0.2.7")
+	go d.ServeConn(ctx, server)
+	return smtptest.NewClient(client)
 }
 
-// testTLS makes a certificate.
-func testTLS(tb testing.TB) *tls.Config {
-	tb.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		tb.Fatal(err)
-	}
-	template := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "mx.example.org"}, DNSNames: []string{"mx.example.org"}, NotBefore: time.Unix(0, 0), NotAfter: time.Unix(1<<33, 0)}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
-	if err != nil {
-		tb.Fatal(err)
-	}
-	cert := &tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}
-	return &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return cert, nil }}
+func authPlain(name, password string) string {
+	return "AUTH PLAIN " + base64.StdEncoding.EncodeToString([]byte("\x00"+name+"\x00"+password))
 }

@@ -2,71 +2,32 @@ package msa
 
 import (
 	"fmt"
-	"strconv"
 
 	"github.com/prometheus/client_golang/prometheus"
-
-	"mittente/internal/smtp"
 )
 
-// metrics are the room's, with the hot ones already looked up.
 type metrics struct {
-	bound, skipped, open prometheus.Gauge
-	connections          connectionCounts
-	replies              [6]prometheus.Counter // by the first digit
-	auth                 *prometheus.CounterVec
-	messages             *prometheus.CounterVec
-	tls                  *prometheus.CounterVec
-	ended                *prometheus.CounterVec
-	octets               prometheus.Counter
+	auth   *prometheus.CounterVec
+	faults prometheus.Counter
 }
-
-type connectionCounts struct{ admitted, perClient, crowded prometheus.Counter }
 
 // newMetrics registers the room's metrics with reg, which may be nil.
 func newMetrics(reg prometheus.Registerer) (*metrics, error) {
-	connections := counters("connections_total", "Connections, by whether they were admitted.", "result")
-	replies := counters("replies_total", "Replies, by the first digit of their code.", "class")
 	m := &metrics{
-		bound:   prometheus.NewGauge(gauge("ports_bound", "Addresses and ports that are listened on.")),
-		skipped: prometheus.NewGauge(gauge("ports_skipped", "Addresses and ports that could not be bound.")),
-		open:    prometheus.NewGauge(gauge("connections_open", "Connections now open.")),
-		connections: connectionCounts{
-			admitted:  connections.WithLabelValues("admitted"),
-			perClient: connections.WithLabelValues("too_many_of_client"),
-			crowded:   connections.WithLabelValues("too_many"),
-		},
-		auth:     counters("auth_total", "Attempts to authenticate, by result.", "result"),
-		messages: counters("messages_total", "Transactions that reached MAIL, by outcome.", "outcome"),
-		tls:      counters("tls_handshakes_total", "TLS handshakes, by result.", "result"),
-		ended:    counters("sessions_total", "Sessions that ended, by the reason.", "reason"),
-		octets:   prometheus.NewCounter(prometheus.CounterOpts{Namespace: "mittente", Subsystem: "msa", Name: "data_bytes_total", Help: "Octets of content read, after repair."}),
-	}
-	for class := range m.replies {
-		m.replies[class] = replies.WithLabelValues(strconv.Itoa(class))
+		auth: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "mittente_msa_auth_total", Help: "Attempts to authenticate, by result.",
+		}, []string{"result"}),
+		faults: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "mittente_msa_faults_total", Help: "Messages and recipients not taken in for a fault of ours.",
+		}),
 	}
 	if reg == nil {
 		return m, nil
 	}
-	all := []prometheus.Collector{m.bound, m.skipped, m.open, connections, replies, m.auth, m.messages, m.tls, m.ended, m.octets}
-	for _, c := range all {
+	for _, c := range []prometheus.Collector{m.auth, m.faults} {
 		if err := reg.Register(c); err != nil {
 			return nil, fmt.Errorf("msa metrics: %w", err)
 		}
 	}
 	return m, nil
-}
-
-func (m *metrics) reply(r smtp.Reply) {
-	if c := r.Class(); c >= 0 && c < len(m.replies) {
-		m.replies[c].Inc()
-	}
-}
-
-func gauge(name, help string) prometheus.GaugeOpts {
-	return prometheus.GaugeOpts{Namespace: "mittente", Subsystem: "msa", Name: name, Help: help}
-}
-
-func counters(name, help, label string) *prometheus.CounterVec {
-	return prometheus.NewCounterVec(prometheus.CounterOpts{Namespace: "mittente", Subsystem: "msa", Name: name, Help: help}, []string{label})
 }

@@ -4,18 +4,13 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
-	"slices"
-	"strings"
 
 	"mittente/internal/account"
 	"mittente/internal/mail"
 	"mittente/internal/smtp"
+	"mittente/internal/smtpserver"
 	"mittente/internal/submission"
 )
-
-// maxShown bounds a text of the client within a reply, in octets, so that the
-// line keeps within 512 (RFC 5321 §4.5.3.1.5).
-const maxShown = 254
 
 // say makes a reply of one line.
 func say(code int, status mail.Status, text string) smtp.Reply {
@@ -25,30 +20,6 @@ func say(code int, status mail.Status, text string) smtp.Reply {
 // status makes an enhanced status code (RFC 3463).
 func status(class, subject, detail int) mail.Status {
 	return mail.Status{Class: class, Subject: subject, Detail: detail}
-}
-
-// badOrder answers a command out of order (RFC 5321 §4.1.4).
-func badOrder(text string) smtp.Reply { return say(503, status(5, 5, 1), text) }
-
-// noArguments answers a command that takes no arguments and got some.
-func noArguments(verb string) smtp.Reply {
-	return say(501, status(5, 5, 4), verb+" takes no argument")
-}
-
-func mustAuthenticate() smtp.Reply {
-	return say(530, status(5, 7, 0), "Authentication required")
-}
-
-func mustEncrypt() smtp.Reply {
-	return say(538, status(5, 7, 11), "Encryption required: use STARTTLS before AUTH")
-}
-
-func tooBig(limit int64) smtp.Reply {
-	return say(552, status(5, 3, 4), fmt.Sprintf("Message too big: at most %d octets are taken", limit))
-}
-
-func queued(message string) smtp.Reply {
-	return say(250, status(2, 0, 0), "Queued as "+message)
 }
 
 // authRefused answers AUTH. Whoever did not know the password learns nothing.
@@ -109,7 +80,7 @@ func gateRefused(err error, publicURL string) (reply smtp.Reply, ok bool) {
 	case submission.FormVisitor:
 		return say(550, status(5, 7, 1), fmt.Sprintf("From <%s> is not authorised for %s; put visitors of a form in Reply-To", address, why.User)), true
 	case submission.Malformed:
-		return say(550, status(5, 6, 0), clip("The header can't be accepted: "+cause(why))), true
+		return say(550, status(5, 6, 0), smtpserver.Clip("The header can't be accepted: "+cause(why))), true
 	case submission.Loop:
 		return say(554, status(5, 4, 6), "Too many Received fields: the message goes round in a loop"), true // RFC 5321 §6.3
 	case submission.StorageFull:
@@ -139,80 +110,10 @@ func cause(why *submission.Rejection) string {
 	return why.Cause.Error()
 }
 
-// contentRefused answers content that was refused while it was read.
-func contentRefused(fault error, limit int64) smtp.Reply {
-	switch {
-	case errors.Is(fault, smtp.ErrTooBig):
-		return tooBig(limit)
-	case errors.Is(fault, smtp.ErrLineTooLong):
-		return say(550, status(5, 6, 0), fmt.Sprintf("A line is longer than %d octets", smtp.MaxTextLine))
-	case errors.Is(fault, smtp.ErrNUL):
-		return say(550, status(5, 6, 0), "The message holds a NUL octet: send it encoded")
-	}
-	return say(550, status(5, 6, 0), "The message holds a CR without LF: lines end in CRLF")
-}
-
-// role is what an address stands for in the details of RFC 3463 §3.2.
-type role struct{ mailbox, system int }
-
-func senderRole() role    { return role{mailbox: 7, system: 8} }
-func recipientRole() role { return role{mailbox: 3, system: 2} }
-
-// argumentsRefused answers MAIL and RCPT that could not be parsed.
-func argumentsRefused(err error, of role) smtp.Reply {
-	switch {
-	case errors.Is(err, smtp.ErrParameter):
-		return say(555, status(5, 5, 4), "Not offered: "+clip(err.Error()))
-	case errors.Is(err, smtp.ErrValue):
-		return say(501, status(5, 5, 4), clip(err.Error()))
-	case errors.Is(err, smtp.ErrSyntax):
-		return say(501, status(5, 5, 2), clip(err.Error()))
-	case errors.Is(err, smtp.ErrNoDomain):
-		return say(553, status(5, 1, of.mailbox), clip(err.Error()))
-	case errors.Is(err, mail.ErrLiteral):
-		return say(550, status(5, 1, of.system), "Address literals are not accepted")
-	}
-	return say(501, status(5, 1, of.mailbox), clip(err.Error()))
-}
-
-func needsUTF8(a mail.Address) smtp.Reply {
-	return say(553, status(5, 6, 7), "Address <"+shown(a.String())+"> needs SMTPUTF8 at MAIL") // RFC 6531 §3.5
-}
-
 // shown returns an address in its wire form if it is one, within bounds.
 func shown(address string) string {
 	if a, err := mail.ParseAddress(address); err == nil {
 		address = a.String()
 	}
-	return clip(address)
-}
-
-// clip bounds a text.
-func clip(s string) string {
-	if len(s) <= maxShown {
-		return s
-	}
-	return strings.ToValidUTF8(s[:maxShown], "") + "..."
-}
-
-// ascii replaces what only a client that asked for SMTPUTF8 may get (RFC 6531 §3.6).
-func ascii(r smtp.Reply) smtp.Reply {
-	if !slices.ContainsFunc(r.Lines, hasHigh) {
-		return r
-	}
-	plain := make([]string, len(r.Lines))
-	for i, line := range r.Lines {
-		plain[i] = strings.Map(func(c rune) rune {
-			if c >= 0x80 {
-				return '?'
-			}
-			return c
-		}, line)
-	}
-	r.Lines = plain
-	return r
-}
-
-func hasHigh(s string) bool {
-	return strings.IndexFunc(s, func(c rune) bool { return c >= 0x80 }) >= 0
+	return smtpserver.Clip(address)
 }

@@ -3,6 +3,7 @@ package smtp
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"errors"
 	"io"
 )
@@ -11,6 +12,42 @@ import (
 // end and a stuffed dot not counted. RFC 5321 §4.5.3.1.6 has 998, but programs
 // write longer ones, and folding them would break signatures.
 const MaxTextLine = 64 << 10
+
+// ContentRules are what content may be. Zero values mean the defaults named here.
+type ContentRules struct {
+	Size     int64 // octets at most, counted after repair and without stuffed dots (RFC 1870 §5)
+	Line     int   // octets of a line at most, without its end; default MaxTextLine
+	CRLFOnly bool  // a lone LF is refused (ErrLoneLF); else it becomes CRLF
+}
+
+func (c ContentRules) withDefaults() ContentRules {
+	c.Line = cmp.Or(c.Line, MaxTextLine)
+	return c
+}
+
+// check refuses text of a line, without its end, for what it holds; before is
+// how long the line was already.
+func (c ContentRules) check(before int, text []byte) error {
+	switch {
+	case before+len(text) > c.Line:
+		return ErrLineTooLong
+	case bytes.IndexByte(text, 0) >= 0:
+		return ErrNUL
+	case bytes.IndexByte(text, '\r') >= 0:
+		return ErrLoneCR
+	}
+	return nil
+}
+
+// faultOf returns which rule err says was broken, or nil.
+func faultOf(err error) error {
+	for _, fault := range [...]error{ErrTooBig, ErrLineTooLong, ErrNUL, ErrLoneCR, ErrLoneLF} {
+		if errors.Is(err, fault) {
+			return fault
+		}
+	}
+	return nil
+}
 
 // endOfData is the line that ends DATA, after the CRLF of the line before it
 // (RFC 5321 §4.1.1.4). Nothing else does.
@@ -24,12 +61,12 @@ const endOfData = ".\r\n"
 // readers of the same bytes can see different messages in them.
 //
 // It allocates nothing. Read gives io.EOF at the end of data; ErrTooBig,
-// ErrLineTooLong, ErrNUL or ErrLoneCR when the content is refused, after which
-// Drain finds the end of data; any other error is that of the connection, which
+// ErrLineTooLong, ErrNUL, ErrLoneCR or ErrLoneLF when the content is refused,
+// after which Drain finds the end of data; any other error is that of the connection, which
 // can't be used any more.
 type DataReader struct {
 	r     *bufio.Reader
-	max   int64 // octets, after repair
+	rules ContentRules
 	size  int64 // octets given so far
 	line  int   // octets of the line so far
 	fresh bool  // at the start of a line, after a real CRLF or at the start of data
@@ -38,11 +75,10 @@ type DataReader struct {
 	err   error // what every further Read returns
 }
 
-// NewDataReader returns a reader of content of at most limit octets, counted
-// after repair and without stuffed dots (RFC 1870 §5). r needs a buffer of at
-// least 16 octets, and holds what the client sent after the end of data.
-func NewDataReader(r *bufio.Reader, limit int64) *DataReader {
-	return &DataReader{r: r, max: limit, fresh: true}
+// NewDataReader returns a reader of content. r needs a buffer of at least 16
+// octets, and holds what the client sent after the end of data.
+func NewDataReader(r *bufio.Reader, rules ContentRules) *DataReader {
+	return &DataReader{r: r, rules: rules.withDefaults(), fresh: true}
 }
 
 // Size returns how many octets of content were given so far.
@@ -51,16 +87,9 @@ func (d *DataReader) Size() int64 { return d.size }
 // Ended reports whether the end of data has been read.
 func (d *DataReader) Ended() bool { return d.ended }
 
-// Fault returns why the content is refused: ErrTooBig, ErrLineTooLong, ErrNUL,
-// ErrLoneCR, or nil.
-func (d *DataReader) Fault() error {
-	for _, fault := range [...]error{ErrTooBig, ErrLineTooLong, ErrNUL, ErrLoneCR} {
-		if errors.Is(d.err, fault) {
-			return fault
-		}
-	}
-	return nil
-}
+// Fault returns which of the ContentRules refuses the content: ErrTooBig,
+// ErrLineTooLong, ErrNUL, ErrLoneCR, ErrLoneLF, or nil.
+func (d *DataReader) Fault() error { return faultOf(d.err) }
 
 // Read gives content that has come already, without waiting for more once it
 // has some.
@@ -69,7 +98,7 @@ func (d *DataReader) Read(p []byte) (int, error) {
 	for n < len(p) && d.err == nil && (n == 0 || d.r.Buffered() > 0) {
 		m := d.step(p[n:])
 		d.size += int64(m)
-		if d.size > d.max {
+		if d.size > d.rules.Size {
 			d.size -= int64(m)
 			d.err = ErrTooBig
 			break
@@ -107,6 +136,10 @@ func (d *DataReader) step(p []byte) int {
 		text = buf[:lf-1]
 	}
 	if !d.check(text) {
+		return 0
+	}
+	if !crlf && d.rules.CRLFOnly {
+		d.err = ErrLoneLF
 		return 0
 	}
 	if crlf && lf < len(p) { // the usual case: the line fits, one copy
@@ -175,14 +208,7 @@ func (d *DataReader) part(p, buf []byte) int {
 
 // check refuses text of a line, without its end, for what it holds.
 func (d *DataReader) check(text []byte) bool {
-	switch {
-	case d.line+len(text) > MaxTextLine:
-		d.err = ErrLineTooLong
-	case bytes.IndexByte(text, 0) >= 0:
-		d.err = ErrNUL
-	case bytes.IndexByte(text, '\r') >= 0:
-		d.err = ErrLoneCR
-	}
+	d.err = d.rules.check(d.line, text)
 	return d.err == nil
 }
 

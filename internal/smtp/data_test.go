@@ -55,7 +55,7 @@ type seen struct {
 
 // readAll reads content by pieces of at most n octets, then drains.
 func readAll(r *bufio.Reader, limit int64, n int) (content string, d *DataReader, err error) {
-	d = NewDataReader(r, limit)
+	d = NewDataReader(r, ContentRules{Size: limit})
 	var out bytes.Buffer
 	p := make([]byte, n)
 	for {
@@ -190,7 +190,7 @@ func TestDataReaderKeepsError(t *testing.T) {
 }
 
 func TestDataReaderDrainIsBounded(t *testing.T) {
-	d := NewDataReader(bufio.NewReader(iotest.OneByteReader(endless{})), 10)
+	d := NewDataReader(bufio.NewReader(iotest.OneByteReader(endless{})), ContentRules{Size: 10})
 	_, _ = io.Copy(io.Discard, d)
 	if err := d.Drain(100_000); !errors.Is(err, ErrEndless) {
 		t.Errorf("drain: %v", err)
@@ -259,7 +259,7 @@ func TestDataReaderAllocatesNothing(t *testing.T) {
 	allocs := testing.AllocsPerRun(20, func() {
 		src.Reset(in)
 		br.Reset(src)
-		d := NewDataReader(br, 1<<30)
+		d := NewDataReader(br, ContentRules{Size: 1 << 30})
 		for {
 			if _, err := d.Read(p); err != nil {
 				break
@@ -294,7 +294,7 @@ func BenchmarkDataReader(b *testing.B) {
 	for b.Loop() {
 		src.Reset(in)
 		br.Reset(src)
-		d := NewDataReader(br, 1<<30)
+		d := NewDataReader(br, ContentRules{Size: 1 << 30})
 		for {
 			if _, err := d.Read(p); err != nil {
 				break

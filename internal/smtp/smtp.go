@@ -14,6 +14,7 @@ var (
 	ErrTooBig      = errors.New("message too big")
 	ErrNUL         = errors.New("content holds a NUL")
 	ErrLoneCR      = errors.New("content holds a CR without LF")
+	ErrLoneLF      = errors.New("content holds a LF without CR")
 	// ErrEndless says that the other end sends more than we are willing to
 	// read over: the connection can't be used any more.
 	ErrEndless = errors.New("no end in sight")

@@ -1,6 +1,6 @@
 //go:build !linux
 
-package msa
+package smtpserver
 
 import (
 	"context"
@@ -11,7 +11,7 @@ import (
 // watcher is for Linux only; elsewhere every listener has a goroutine.
 type watcher struct{}
 
-func watch(*Door) (*watcher, error) { return nil, errors.ErrUnsupported }
+func watch(*Server) (*watcher, error) { return nil, errors.ErrUnsupported }
 
 func (*watcher) run(context.Context, *sync.WaitGroup, *sync.WaitGroup) {}
 

@@ -1,4 +1,4 @@
-package msa
+package smtpserver
 
 import (
 	"bufio"
@@ -99,10 +99,8 @@ func (w *wire) Read(p []byte) (int, error) {
 	return w.conn.Read(p)
 }
 
-// patient lets each read of content take block, and all of them total.
-func (w *wire) patient(block, total time.Duration) {
-	w.block, w.hard = block, time.Now().Add(total)
-}
+// patient lets each read of content take block, and none go beyond until.
+func (w *wire) patient(block time.Duration, until time.Time) { w.block, w.hard = block, until }
 
 // impatient ends what patient began.
 func (w *wire) impatient() { w.block = 0 }

@@ -1,4 +1,4 @@
-package msa
+package smtpserver
 
 import (
 	"context"
@@ -12,7 +12,7 @@ import (
 // a stack of 2 KiB, and of 4 once it has accepted anything: with 8,000 ports
 // these were 17 to 34 MiB (measured), for ports that hardly anybody calls.
 type watcher struct {
-	d     *Door
+	v     *Server
 	ports []syscall.Conn // by the index in an event
 	file  *os.File       // of the epoll instance: the runtime's poller waits for it, not a thread
 	raw   syscall.RawConn
@@ -25,8 +25,8 @@ const (
 
 // watch returns a watcher of the door's listeners, or an error when they are of
 // another kind.
-func watch(d *Door) (*watcher, error) {
-	w := &watcher{d: d}
+func watch(v *Server) (*watcher, error) {
+	w := &watcher{v: v}
 	epoll, err := syscall.EpollCreate1(syscall.EPOLL_CLOEXEC)
 	if err != nil {
 		return nil, fmt.Errorf("epoll: %w", err)
@@ -37,10 +37,10 @@ func watch(d *Door) (*watcher, error) {
 	}
 	w.file = os.NewFile(uintptr(epoll), "epoll")
 	w.raw, err = w.file.SyscallConn()
-	for i := 0; i < len(d.listeners) && err == nil; i++ {
-		port, ok := d.listeners[i].(syscall.Conn)
+	for i := 0; i < len(v.listeners) && err == nil; i++ {
+		port, ok := v.listeners[i].(syscall.Conn)
 		if !ok {
-			err = fmt.Errorf("%T has no file descriptor", d.listeners[i])
+			err = fmt.Errorf("%T has no file descriptor", v.listeners[i])
 			break
 		}
 		w.ports = append(w.ports, port)
@@ -91,7 +91,7 @@ func (w *watcher) run(ctx context.Context, accepting, serving *sync.WaitGroup) {
 		for _, event := range events[:n] {
 			i := int(event.Fd)
 			accepting.Go(func() {
-				if w.d.acceptBurst(ctx, w.d.listeners[i], serving) {
+				if w.v.acceptBurst(ctx, w.v.listeners[i], serving) {
 					_ = w.arm(i, syscall.EPOLL_CTL_MOD) // fails when the listener has been closed
 				}
 			})

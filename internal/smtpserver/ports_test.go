@@ -1,4 +1,4 @@
-package msa
+package smtpserver
 
 import (
 	"errors"
@@ -34,7 +34,7 @@ func TestParsePorts(t *testing.T) {
 	}
 	all, err := ParsePorts([]string{"25", "1025-5000"})
 	if err != nil || len(all) != 3977 { // S7
-		t.Errorf("%d ports, %v", len(all), err)
+		t.Errorf("%v ports, %v", len(all), err)
 	}
 }
 
@@ -49,15 +49,15 @@ func TestListenSkips(t *testing.T) {
 
 	cfg := testConfig()
 	cfg.Bind, cfg.Ports = []string{"127.0.0.1"}, []string{strconv.Itoa(int(port))}
-	d := testDoor(t, cfg, &fakeGate{})
-	bound, skipped, err := d.Listen(t.Context())
+	v := testServer(t, cfg, &fake{})
+	bound, skipped, err := v.Listen(t.Context())
 	want := fmt.Sprintf("[127.0.0.1 port %d: in use by another program]", port)
 	if !errors.Is(err, ErrNoPort) || len(bound) != 0 || fmt.Sprint(skipped) != want {
 		t.Errorf("busy: bound %v, skipped %v: %v", bound, skipped, err)
 	}
 
 	cfg.Exclude = []netip.AddrPort{netip.AddrPortFrom(netip.IPv4Unspecified(), port)}
-	_, skipped, _ = testDoor(t, cfg, &fakeGate{}).Listen(t.Context())
+	_, skipped, _ = testServer(t, cfg, &fake{}).Listen(t.Context())
 	want = fmt.Sprintf("[127.0.0.1 port %d: used by this server for something else]", port)
 	if fmt.Sprint(skipped) != want {
 		t.Errorf("own: skipped %v", skipped)
@@ -66,12 +66,12 @@ func TestListenSkips(t *testing.T) {
 	// TEST-NET-1 is on no machine: all its ports are one entry.
 	cfg = testConfig()
 	cfg.Bind, cfg.Ports = []string{"192.0.2.1", "127.0.0.1"}, []string{"0"}
-	d = testDoor(t, cfg, &fakeGate{})
-	bound, skipped, err = d.Listen(t.Context())
+	v = testServer(t, cfg, &fake{})
+	bound, skipped, err = v.Listen(t.Context())
 	if err != nil || len(bound) != 1 || fmt.Sprint(skipped) != "[192.0.2.1 port 0: the address is not on this machine]" {
 		t.Errorf("absent: bound %v, skipped %v: %v", bound, skipped, err)
 	}
-	for _, l := range d.listeners {
+	for _, l := range v.listeners {
 		_ = l.Close()
 	}
 }
@@ -92,7 +92,7 @@ func TestExcluded(t *testing.T) {
 	} {
 		cfg := testConfig()
 		cfg.Exclude = []netip.AddrPort{netip.MustParseAddrPort(tt.own)}
-		if got := testDoor(t, cfg, &fakeGate{}).excluded(netip.MustParseAddrPort(tt.at)); got != tt.want {
+		if got := testServer(t, cfg, &fake{}).excluded(netip.MustParseAddrPort(tt.at)); got != tt.want {
 			t.Errorf("own %s, bind %s: %v", tt.own, tt.at, got)
 		}
 	}
@@ -134,19 +134,19 @@ func TestExplain(t *testing.T) {
 func TestBothFamilies(t *testing.T) {
 	cfg := testConfig()
 	cfg.Bind, cfg.Ports = []string{"127.0.0.1"}, []string{"0"}
-	d := testDoor(t, cfg, &fakeGate{})
-	bound, _, err := d.Listen(t.Context())
+	v := testServer(t, cfg, &fake{})
+	bound, _, err := v.Listen(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
 	cfg.Bind, cfg.Ports = []string{"::1"}, []string{strconv.Itoa(int(bound[0].Port()))}
-	six := testDoor(t, cfg, &fakeGate{})
+	six := testServer(t, cfg, &fake{})
 	_, skipped, err := six.Listen(t.Context())
 	absent := len(skipped) == 1 && skipped[0].Reason == "the address is not on this machine"
 	if err != nil && !absent {
 		t.Errorf("skipped %v: %v", skipped, err)
 	}
-	for _, l := range append(d.listeners, six.listeners...) {
+	for _, l := range append(v.listeners, six.listeners...) {
 		_ = l.Close()
 	}
 }

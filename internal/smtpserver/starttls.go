@@ -1,23 +1,21 @@
-package msa
+package smtpserver
 
 import (
 	"context"
 	"crypto/tls"
 	"log/slog"
-	"strings"
 	"time"
 
 	"mittente/internal/smtp"
-	"mittente/internal/submission"
 )
 
 // startTLS answers STARTTLS (RFC 3207). A failed handshake ends the session: it
 // never goes on in clear.
-func (s *session) startTLS(ctx context.Context, args string) smtp.Reply {
+func (s *Session) startTLS(ctx context.Context, args string) smtp.Reply {
 	switch {
-	case s.who.TLS != "":
+	case s.tls != nil:
 		return badOrder("TLS is active already")
-	case s.door.cfg.TLS == nil:
+	case s.server.cfg.TLS == nil:
 		return say(502, status(5, 5, 1), "STARTTLS is not offered")
 	case args != "":
 		return noArguments("STARTTLS")
@@ -35,24 +33,24 @@ func (s *session) startTLS(ctx context.Context, args string) smtp.Reply {
 		return smtp.Reply{}
 	}
 	if err := s.handshake(ctx); err != nil {
-		s.door.metrics.tls.WithLabelValues("failed").Inc()
-		s.log(ctx, slog.LevelInfo, "tls handshake failed", slog.String("error", err.Error()))
+		s.server.metrics.tls.WithLabelValues("failed").Inc()
+		s.Log(ctx, slog.LevelInfo, "tls handshake failed", slog.String("error", err.Error()))
 		s.reason = "handshake"
 		return smtp.Reply{}
 	}
-	s.door.metrics.tls.WithLabelValues("ok").Inc()
+	s.server.metrics.tls.WithLabelValues("ok").Inc()
 	s.forget()
 	return smtp.Reply{}
 }
 
-func (s *session) handshake(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, s.door.cfg.Timeouts.Handshake)
+func (s *Session) handshake(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, s.server.cfg.Timeouts.Handshake)
 	defer cancel()
 	s.wire.release()
 	if err := s.wire.conn.SetDeadline(time.Time{}); err != nil {
 		return err
 	}
-	conn := tls.Server(s.wire.conn, s.door.cfg.TLS)
+	conn := tls.Server(s.wire.conn, s.server.cfg.TLS)
 	if err := conn.HandshakeContext(ctx); err != nil {
 		return err
 	}
@@ -61,14 +59,14 @@ func (s *session) handshake(ctx context.Context) error {
 	s.conn = conn
 	s.mu.Unlock()
 	state := conn.ConnectionState()
-	s.who.TLS = strings.ReplaceAll(tls.VersionName(state.Version), " ", "") + " " + tls.CipherSuiteName(state.CipherSuite)
+	s.tls = &state
 	return nil
 }
 
 // forget drops what the client said in clear (RFC 3207 §4.2).
-func (s *session) forget() {
+func (s *Session) forget() {
 	s.reset()
-	s.helo, s.authed = false, false
-	s.who = submission.Session{Client: s.who.Client, TLS: s.who.TLS}
+	s.helo, s.authed, s.user = "", false, ""
+	s.handler = s.server.deps.Open(s)
 	s.advance()
 }

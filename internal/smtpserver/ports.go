@@ -1,4 +1,4 @@
-package msa
+package smtpserver
 
 import (
 	"context"
@@ -63,16 +63,16 @@ func parseBind(texts []string) ([]netip.Addr, error) {
 // Listen binds every address and port. What can't be bound is skipped and
 // returned with its reason, runs of ports with the same one together; the error
 // is ErrNoPort, wrapped, when nothing is left.
-func (d *Door) Listen(ctx context.Context) (bound []netip.AddrPort, skipped []Skipped, err error) {
+func (v *Server) Listen(ctx context.Context) (bound []netip.AddrPort, skipped []Skipped, err error) {
 	room := fileRoom()
 	missed := 0
-	for _, addr := range d.bind {
+	for _, addr := range v.bind {
 		runs := &runs{addr: addr}
-		for i, port := range d.ports {
-			l, why := d.listen(ctx, netip.AddrPortFrom(addr, port), room-len(d.listeners))
+		for i, port := range v.ports {
+			l, why := v.listen(ctx, netip.AddrPortFrom(addr, port), room-len(v.listeners))
 			if why.absent {
-				runs.all(d.ports, why.text)
-				missed += len(d.ports) - i
+				runs.all(v.ports, why.text)
+				missed += len(v.ports) - i
 				break
 			}
 			if l == nil {
@@ -80,13 +80,13 @@ func (d *Door) Listen(ctx context.Context) (bound []netip.AddrPort, skipped []Sk
 				missed++
 				continue
 			}
-			d.listeners = append(d.listeners, l)
+			v.listeners = append(v.listeners, l)
 			bound = append(bound, addrPort(l.Addr()))
 		}
 		skipped = append(skipped, runs.list...)
 	}
-	d.metrics.bound.Set(float64(len(bound)))
-	d.metrics.skipped.Set(float64(missed))
+	v.metrics.bound.Set(float64(len(bound)))
+	v.metrics.skipped.Set(float64(missed))
 	if len(bound) == 0 {
 		return nil, skipped, fmt.Errorf("%w: %v", ErrNoPort, skipped)
 	}
@@ -99,8 +99,8 @@ type obstacle struct {
 	absent bool // the address is not on this machine: no port of it can be bound
 }
 
-func (d *Door) listen(ctx context.Context, at netip.AddrPort, room int) (net.Listener, obstacle) {
-	if d.excluded(at) {
+func (v *Server) listen(ctx context.Context, at netip.AddrPort, room int) (net.Listener, obstacle) {
+	if v.excluded(at) {
 		return nil, obstacle{text: "used by this server for something else"}
 	}
 	if room <= 0 {
@@ -122,8 +122,8 @@ func (d *Door) listen(ctx context.Context, at netip.AddrPort, room int) (net.Lis
 }
 
 // excluded reports whether at is another door of the house.
-func (d *Door) excluded(at netip.AddrPort) bool {
-	return slices.ContainsFunc(d.cfg.Exclude, func(own netip.AddrPort) bool {
+func (v *Server) excluded(at netip.AddrPort) bool {
+	return slices.ContainsFunc(v.cfg.Exclude, func(own netip.AddrPort) bool {
 		a, b := at.Addr(), own.Addr().Unmap()
 		overlap := a == b || a.Is4() == b.Is4() && (a.IsUnspecified() || b.IsUnspecified()) || b.Is6() && b.IsUnspecified()
 		return at.Port() == own.Port() && at.Port() != 0 && overlap
