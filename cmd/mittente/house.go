@@ -124,7 +124,9 @@ func (h *house) furnish(ctx context.Context, deps houseDeps) error {
 	}
 	h.accounts = account.New(h.db, account.Deps{ScramKey: scramKey}, reg)
 	h.spool = spool.New(h.db, spool.Config{ContentMax: h.cfg.contentMax()}, reg)
-	h.queue = queue.New(queue.Deps{DB: h.db, Spool: h.spool, Retention: h.cfg.retention(), Log: deps.log}, reg)
+	h.queue = queue.New(queue.Deps{
+		DB: h.db, Spool: h.spool, Retention: h.cfg.retention(), Schedule: h.schedule, Paused: h.paused, Log: deps.log,
+	}, reg)
 	h.senders, err = sender.New(sender.Deps{DB: h.db, Resolver: h.resolver, Secret: secret, Hostname: h.cfg.Hostname}, reg)
 	if err != nil {
 		return err
@@ -132,6 +134,22 @@ func (h *house) furnish(ctx context.Context, deps houseDeps) error {
 	return h.db.Batch(ctx, func(tx *db.Tx) error {
 		return errors.Join(h.senders.CheckSecret(tx), h.accounts.Bootstrap(tx))
 	})
+}
+
+// schedule is what a list says of retries. The house's serves for a list that
+// can't be read: mail must not wait for its settings.
+func (h *house) schedule(tx *db.Tx, l id.List) queue.Schedule {
+	list, err := h.accounts.ListIn(tx, l)
+	if err != nil {
+		return queue.Schedule{}
+	}
+	return queue.Schedule{Steps: list.Retry, Lifetime: list.Lifetime, DelayAfter: list.DelayAfter}
+}
+
+// paused reports whether a list's mail is stopped.
+func (h *house) paused(tx *db.Tx, l id.List) bool {
+	list, err := h.accounts.ListIn(tx, l)
+	return err == nil && list.Paused
 }
 
 func (h *house) close() error { return h.db.Close() }

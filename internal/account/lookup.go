@@ -34,6 +34,19 @@ func (a *Accounts) ListByID(ctx context.Context, list id.List) (List, error) {
 	return recall(ctx, a.db, a.lists, list, func(tx *db.Tx) (List, error) { return scanList(tx.Row(sqlListByID, list)) })
 }
 
+// ListIn is ListByID within a transaction. What it has to read it does not keep:
+// the transaction may be rolled back.
+func (a *Accounts) ListIn(tx *db.Tx, list id.List) (List, error) {
+	if found, _, known := a.lists.Get(list); known {
+		return found, nil
+	}
+	found, err := scanList(tx.Row(sqlListByID, list))
+	if errors.Is(err, sql.ErrNoRows) {
+		return List{}, fmt.Errorf("%s %w", list, ErrNotFound)
+	}
+	return found, err
+}
+
 // AccountByID returns an account, or ErrNotFound.
 func (a *Accounts) AccountByID(ctx context.Context, account id.Account) (Account, error) {
 	return recall(ctx, a.db, a.accounts, account, func(tx *db.Tx) (Account, error) { return scanAccount(tx.Row(sqlAccountByID, account)) })

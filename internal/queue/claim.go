@@ -70,6 +70,7 @@ type candidate struct {
 	Recipient
 	priority mail.Priority
 	message  *Message
+	paused   bool   // its list is
 	fault    string // why it can't be attempted; empty: it can
 }
 
@@ -109,7 +110,7 @@ func (q *Queue) claim(ctx context.Context, n int, now time.Time, take func([]can
 		if found, err = q.find(tx, n, now); err != nil {
 			return err
 		}
-		return join(tx, found)
+		return q.join(tx, found)
 	})
 	if err != nil {
 		return 0, err
@@ -119,7 +120,7 @@ func (q *Queue) claim(ctx context.Context, n int, now time.Time, take func([]can
 		switch {
 		case c.fault != "":
 			unreadable = append(unreadable, c)
-		case q.Paused(c.List):
+		case c.paused:
 			paused = append(paused, c)
 		default:
 			readable = append(readable, c)
@@ -256,7 +257,7 @@ func merge(first, more []candidate, n int) []candidate {
 }
 
 // join gives every candidate its message; those of one message share it.
-func join(tx *db.Tx, found []candidate) error {
+func (q *Queue) join(tx *db.Tx, found []candidate) error {
 	seen := make(map[id.Message]*Stored)
 	for i := range found {
 		c := &found[i]
@@ -273,6 +274,7 @@ func join(tx *db.Tx, found []candidate) error {
 			seen[c.Message] = stored
 		}
 		c.message = &stored.Message
+		c.paused = q.Paused(tx, c.List)
 		if c.fault == "" {
 			c.fault = stored.Unreadable
 		}

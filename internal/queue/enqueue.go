@@ -60,7 +60,7 @@ func (q *Queue) Enqueue(tx *db.Tx, m *Message, to []mail.Rcpt) ([]Recipient, err
 	if err := q.insertMessage(tx, m, len(to)); err != nil {
 		return nil, fmt.Errorf("enqueue %s: %w", m.ID, err)
 	}
-	state, lease, paused := Pending, Lease{}, q.Paused(m.List)
+	state, lease, paused := Pending, Lease{}, q.Paused(tx, m.List)
 	if held := q.lease(); !held.IsZero() && !paused && !q.full.Load() && q.roomOf(m.Account) >= len(to) {
 		state, lease = Leased, held
 	}

@@ -132,7 +132,7 @@ func (q *Queue) Noticed(tx *db.Tx, n Notice) error {
 // note writes down what is to be told of a recipient that has just come to stand
 // as it does. last says that no other of its message is unsettled.
 func (q *Queue) note(tx *db.Tx, m *Message, r Recipient, last bool) error {
-	kind, due := q.telling(m, r)
+	kind, due := q.telling(tx, m, r)
 	if r.Notify.OnDelay() && r.State.Settled() {
 		if err := q.unnote(tx, r); err != nil {
 			return err
@@ -153,7 +153,7 @@ func (q *Queue) note(tx *db.Tx, m *Message, r Recipient, last bool) error {
 
 // telling decides what is to be told of a recipient, and when; the kind is empty
 // for nothing.
-func (q *Queue) telling(m *Message, r Recipient) (kind NoticeKind, due time.Time) {
+func (q *Queue) telling(tx *db.Tx, m *Message, r Recipient) (kind NoticeKind, due time.Time) {
 	failed := r.State == Failed || r.State == Expired
 	switch {
 	case m.From.IsNull() && failed: // also NOTIFY=NEVER: it is no DSN, RFC 3461 §6.2
@@ -164,7 +164,7 @@ func (q *Queue) telling(m *Message, r Recipient) (kind NoticeKind, due time.Time
 	case r.State == Delivered && r.Notify.OnSuccess() && !r.Last.DSN:
 		return NoticeSuccess, r.SettledAt
 	case r.State == Pending && r.Notify.OnDelay():
-		told := m.AcceptedAt.Add(q.schedule(m.List).DelayAfter)
+		told := m.AcceptedAt.Add(q.schedule(tx, m.List).DelayAfter)
 		if r.Due.After(told) {
 			return NoticeDelay, told
 		}

@@ -65,8 +65,11 @@ func (q *Queue) unpark(ctx context.Context) error {
 		return err
 	})
 	for _, l := range lists {
-		for n := int64(parkSlice); n == parkSlice && err == nil && !q.Paused(l); {
+		for n := int64(parkSlice); n == parkSlice && err == nil; {
 			err = q.db.Batch(ctx, func(tx *db.Tx) (err error) {
+				if n = 0; q.Paused(tx, l) {
+					return nil
+				}
 				n, err = tx.Exec(unparkRecipients, l, int64(parkSlice))
 				if n > 0 {
 					tx.OnCommit(q.tellDue)

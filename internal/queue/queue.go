@@ -49,17 +49,17 @@ func (r Retention) withDefaults() Retention {
 	return r
 }
 
-// Deps is what a queue works with. Its functions are called in transactions:
-// they must not block.
+// Deps is what a queue works with. What Schedule and Paused read, they read in the
+// transaction that they are given: another would wait for it.
 type Deps struct {
 	DB        *db.DB
 	Spool     *spool.Spool
 	Retention Retention
-	Schedule  func(id.List) Schedule // of a list's retries; nil: the house's for all
-	Paused    func(id.List) bool     // whether no mail of a list may be attempted now (requirement M8); nil: none is paused
-	Log       *slog.Logger           // of what Run can only note; nil: nowhere
-	Jitter    func() float64         // in [0,1), spreads retries; nil: random
-	Clock     func() time.Time       // the wall clock, which may jump; nil: the system's
+	Schedule  func(*db.Tx, id.List) Schedule // of a list's retries; nil: the house's for all
+	Paused    func(*db.Tx, id.List) bool     // whether no mail of a list may be attempted now (requirement M8); nil: none is paused
+	Log       *slog.Logger                   // of what Run can only note; nil: nowhere
+	Jitter    func() float64                 // in [0,1), spreads retries; nil: random
+	Clock     func() time.Time               // the wall clock, which may jump; nil: the system's
 }
 
 func (d Deps) withDefaults() Deps {
@@ -70,10 +70,10 @@ func (d Deps) withDefaults() Deps {
 		d.Jitter = rand.Float64
 	}
 	if d.Schedule == nil {
-		d.Schedule = func(id.List) Schedule { return Schedule{} }
+		d.Schedule = func(*db.Tx, id.List) Schedule { return Schedule{} }
 	}
 	if d.Paused == nil {
-		d.Paused = func(id.List) bool { return false }
+		d.Paused = func(*db.Tx, id.List) bool { return false }
 	}
 	if d.Clock == nil {
 		d.Clock = time.Now
@@ -120,7 +120,7 @@ func Schema() db.Schema {
 
 // Paused reports whether no mail of a list may be attempted now. What a node has
 // leased of it and not begun to attempt is to be released; claims pass it over.
-func (q *Queue) Paused(l id.List) bool { return !l.IsZero() && q.deps.Paused(l) }
+func (q *Queue) Paused(tx *db.Tx, l id.List) bool { return !l.IsZero() && q.deps.Paused(tx, l) }
 
 // OnDue sets what is called after recipients have become due by another way
 // than time: leases that came back, new mail that was not leased. It must not

@@ -17,6 +17,13 @@ DELETE FROM recipient WHERE id IN (
         SELECT m.id FROM message AS m WHERE m.id < $1 AND m.unsettled = 0 ORDER BY m.id LIMIT $2)
     LIMIT $3)`
 
+	// What nobody was told in all that time.
+	deleteOldNotices db.SQL = `
+DELETE FROM dsn_due WHERE recipient_id IN (
+    SELECT r.id FROM recipient AS r WHERE r.message_id IN (
+        SELECT m.id FROM message AS m WHERE m.id < $1 AND m.unsettled = 0 ORDER BY m.id LIMIT $2)
+    LIMIT $3)`
+
 	deleteOldMessages db.SQL = `
 DELETE FROM message WHERE id IN (
     SELECT id FROM message WHERE id < $1 AND unsettled = 0 ORDER BY id LIMIT $2)`
@@ -35,6 +42,9 @@ func (q *Queue) Retain(ctx context.Context, now time.Time) error {
 	limit := id.Before[id.Message](now.Add(-q.deps.Retention.Events))
 	for more := true; more; {
 		err := q.db.Batch(ctx, func(tx *db.Tx) error {
+			if _, err := tx.Exec(deleteOldNotices, limit[:], int64(retainMessages), int64(retainRecipients)); err != nil {
+				return err
+			}
 			n, err := tx.Exec(deleteOldRecipients, limit[:], int64(retainMessages), int64(retainRecipients))
 			if more = n == retainRecipients; more || err != nil {
 				return err // some of these messages may have recipients left

@@ -2,9 +2,9 @@ package queue
 
 import (
 	"cmp"
-	"slices"
 	"time"
 
+	"mittente/internal/db"
 	"mittente/internal/id"
 )
 
@@ -34,8 +34,8 @@ const delayAfter = 4 * time.Hour
 const overdue = time.Hour
 
 // schedule returns that of a list, complete.
-func (q *Queue) schedule(l id.List) Schedule {
-	s := q.deps.Schedule(l)
+func (q *Queue) schedule(tx *db.Tx, l id.List) Schedule {
+	s := q.deps.Schedule(tx, l)
 	if len(s.Steps) == 0 {
 		s.Steps = []time.Duration{
 			time.Minute, 5 * time.Minute, 15 * time.Minute, 30 * time.Minute,
@@ -52,20 +52,16 @@ func (s Schedule) wait(attempt int) time.Duration {
 	return s.Steps[min(max(attempt, 1), len(s.Steps))-1]
 }
 
-// longest is the longest wait that the schedule or a reply asks for.
-func (s Schedule) longest() time.Duration { return max(slices.Max(s.Steps), maxRetryAfter) }
-
 // maxRetryAfter bounds what a reply may ask for.
 const maxRetryAfter = 24 * time.Hour
 
-// after returns the due time that follows an attempt at r that ended at the time
-// given, when the reply asked to wait at least so long. ok is false when the
-// recipient has expired. The last attempt stands at the end of its lifetime; what
-// is deferred then, or later, expires.
-func (q *Queue) after(r Recipient, accepted, at time.Time, atLeast time.Duration) (due time.Time, ok bool) {
-	s := q.schedule(r.List)
-	wait := time.Duration(float64(s.wait(r.Attempts)) * (0.9 + 0.2*q.deps.Jitter()))
-	due = at.Add(max(wait, min(atLeast, maxRetryAfter))).Truncate(time.Microsecond)
+// after returns the due time that follows the last attempt at r, which ended at
+// the time given, by the jitter in [0,1) and not before its reply asked for. ok is
+// false when the recipient has expired. The last attempt stands at the end of its
+// lifetime; what is deferred then, or later, expires.
+func (s Schedule) after(r Recipient, accepted, at time.Time, jitter float64) (due time.Time, ok bool) {
+	wait := time.Duration(float64(s.wait(r.Attempts)) * (0.9 + 0.2*jitter))
+	due = at.Add(max(wait, min(r.Last.RetryAfter, maxRetryAfter))).Truncate(time.Microsecond)
 	end := accepted.Add(s.Lifetime)
 	switch {
 	case at.Before(end) && due.After(end):

@@ -4,26 +4,28 @@ import (
 	"testing"
 	"time"
 
+	"mittente/internal/db"
 	"mittente/internal/id"
+	"mittente/internal/mail"
 )
 
-// scheduled is a queue that only knows schedules.
-func scheduled(jitter float64, s Schedule) *Queue {
-	return New(Deps{Jitter: func() float64 { return jitter }, Schedule: func(id.List) Schedule { return s }}, nil)
+// scheduled is a list's schedule, completed by the house's.
+func scheduled(s Schedule) Schedule {
+	return New(Deps{Schedule: func(*db.Tx, id.List) Schedule { return s }}, nil).schedule(nil, id.List{})
 }
 
 // The waits are those of the table at Schedule.
 func TestScheduleOfTheHouse(t *testing.T) {
 	t.Parallel()
 	accepted := time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC)
-	q := scheduled(0.5, Schedule{})
+	house := scheduled(Schedule{})
 	at := accepted
 	waits := []time.Duration{
 		time.Minute, 5 * time.Minute, 15 * time.Minute, 30 * time.Minute, time.Hour, 2 * time.Hour,
 		4 * time.Hour, 4 * time.Hour,
 	}
 	for i, want := range waits {
-		due, ok := q.after(Recipient{Attempts: i + 1, Due: at}, accepted, at, 0)
+		due, ok := house.after(Recipient{Attempts: i + 1, Due: at}, accepted, at, 0.5)
 		if got := due.Sub(at); !ok || got != want {
 			t.Errorf("after attempt %d: %v, %v; want %v", i+1, got, ok, want)
 		}
@@ -66,7 +68,8 @@ func TestScheduleBounds(t *testing.T) {
 		if c.due.IsZero() {
 			c.due = c.at
 		}
-		due, ok := scheduled(c.jitter, c.list).after(Recipient{Attempts: c.attempt, Due: c.due}, accepted, c.at, c.atLeast)
+		r := Recipient{Attempts: c.attempt, Due: c.due, Last: mail.Outcome{RetryAfter: c.atLeast}}
+		due, ok := scheduled(c.list).after(r, accepted, c.at, c.jitter)
 		if off := due.Sub(c.want).Abs(); ok == c.want.IsZero() || ok && off > time.Millisecond {
 			t.Errorf("%s: due %v, %v; want %v", c.name, due, ok, c.want)
 		}
@@ -77,11 +80,10 @@ func TestScheduleBounds(t *testing.T) {
 func TestScheduleTriesForThreeDays(t *testing.T) {
 	t.Parallel()
 	for _, jitter := range []float64{0, 0.5, 0.999} {
-		q := scheduled(jitter, Schedule{})
 		accepted := time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC)
 		at, attempts := accepted, 1
 		for {
-			due, ok := q.after(Recipient{Attempts: attempts, Due: at}, accepted, at, 0)
+			due, ok := scheduled(Schedule{}).after(Recipient{Attempts: attempts, Due: at}, accepted, at, jitter)
 			if !ok {
 				break
 			}

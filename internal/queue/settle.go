@@ -50,7 +50,7 @@ WHERE id = $1 AND state = 'leased' AND lease_node = $2 AND lease_generation = $3
 // stands then, or ErrLeaseLost, after which the transaction can go on: nothing was
 // written. It may be repeated.
 func (q *Queue) Settle(tx *db.Tx, item Item, o mail.Outcome, at time.Time) (Recipient, error) {
-	r, err := q.settled(item, o, at)
+	r, err := q.settled(tx, item, o, at)
 	if err != nil {
 		return item.Recipient, err
 	}
@@ -72,7 +72,8 @@ func (q *Queue) Settle(tx *db.Tx, item Item, o mail.Outcome, at time.Time) (Reci
 // repeated.
 func (q *Queue) Postpone(tx *db.Tx, item Item, o mail.Outcome, due time.Time) (Recipient, error) {
 	at := db.Now()
-	r, err := q.postponed(item, o, at, due)
+	end := item.Message.AcceptedAt.Add(q.schedule(tx, item.Message.List).Lifetime)
+	r, err := postponed(item, o, at, due, end)
 	if err != nil {
 		return item.Recipient, err
 	}
@@ -169,7 +170,7 @@ func (q *Queue) wished(tx *db.Tx, lease Lease, r Recipient, at time.Time) (Recip
 }
 
 // settled works out where an outcome leaves the recipient; it reads nothing.
-func (q *Queue) settled(item Item, o mail.Outcome, at time.Time) (Recipient, error) {
+func (q *Queue) settled(tx *db.Tx, item Item, o mail.Outcome, at time.Time) (Recipient, error) {
 	r := item.Recipient
 	r.Attempts++
 	r.Last = o
@@ -182,7 +183,7 @@ func (q *Queue) settled(item Item, o mail.Outcome, at time.Time) (Recipient, err
 		m = deliver
 	case mail.Failed:
 	case mail.Deferred:
-		due, ok := q.after(r, item.Message.AcceptedAt, at, o.RetryAfter)
+		due, ok := q.schedule(tx, item.Message.List).after(r, item.Message.AcceptedAt, at, q.deps.Jitter())
 		if m = expire; ok {
 			m, r.Due = postpone, due
 		}
@@ -192,8 +193,9 @@ func (q *Queue) settled(item Item, o mail.Outcome, at time.Time) (Recipient, err
 	return r.moved(m, at)
 }
 
-// postponed works out where a recipient stands that is put off without an attempt.
-func (q *Queue) postponed(item Item, o mail.Outcome, at, due time.Time) (Recipient, error) {
+// postponed works out where a recipient stands that is put off without an attempt,
+// and whose time ends at the end given.
+func postponed(item Item, o mail.Outcome, at, due, end time.Time) (Recipient, error) {
 	r := item.Recipient
 	r.Last = o
 	if item.Site != "" {
@@ -202,7 +204,6 @@ func (q *Queue) postponed(item Item, o mail.Outcome, at, due time.Time) (Recipie
 	if o.Action != mail.Deferred {
 		return r, fmt.Errorf("postpone %s: no deferral: %+v", r.ID, o)
 	}
-	end := item.Message.AcceptedAt.Add(q.schedule(r.List).Lifetime)
 	if !at.Before(end) && !r.late(at) {
 		return r.moved(expire, at)
 	}
