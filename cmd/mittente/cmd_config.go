@@ -10,7 +10,7 @@ import (
 	"os"
 	"strings"
 
-	"mittente/internal/sender"
+	"mittente/internal/signer"
 )
 
 type configCmd struct {
@@ -81,7 +81,7 @@ func (l *loaded) places() error {
 	if info, err := os.Stat(l.DataDir); err == nil && !info.IsDir() {
 		return fmt.Errorf("%w: data_dir %s is not a folder", errUnavailable, l.DataDir)
 	}
-	_, err := sender.LoadSecret(l.secretPath())
+	_, err := signer.LoadSecret(l.secretPath())
 	if l.secret != "" || err == nil || errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) {
 		return nil
 	}

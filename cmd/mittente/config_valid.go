@@ -11,7 +11,7 @@ import (
 	"strings"
 
 	"mittente/internal/mail"
-	"mittente/internal/sender"
+	"mittente/internal/signer"
 	"mittente/internal/smtpserver"
 )
 
@@ -52,7 +52,7 @@ func (c *checker) identity() {
 		c.fail("database", "there is no such kind of database", "leave database empty: SQLite in data_dir")
 	}
 	if key := c.l.secret; key != "" {
-		if _, err := sender.ParseSecret(key); err != nil {
+		if _, err := signer.ParseSecret(key); err != nil {
 			c.faults = append(c.faults, fault{Where: "environment MITTENTE_SECRET_KEY", Text: err.Error()})
 		}
 	}

@@ -18,6 +18,7 @@ import (
 	"mittente/internal/mail"
 	"mittente/internal/queue"
 	"mittente/internal/sender"
+	"mittente/internal/signer"
 )
 
 func (d *doctor) seesConfiguration(context.Context) finding {
@@ -98,7 +99,7 @@ func (d *doctor) seesSecret(context.Context) finding {
 		return fine("in MITTENTE_SECRET_KEY; keep a copy apart from the backups of the database")
 	}
 	path := d.cfg.secretPath()
-	if errors.Is(d.trouble, sender.ErrOtherSecret) {
+	if errors.Is(d.trouble, signer.ErrOtherSecret) {
 		return failure("Bring back the one that belongs to this database.", "%s is not the key with which the database was sealed", path)
 	}
 	info, err := os.Stat(path)

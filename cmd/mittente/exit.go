@@ -14,7 +14,7 @@ import (
 	"mittente/internal/db"
 	"mittente/internal/event"
 	"mittente/internal/queue"
-	"mittente/internal/sender"
+	"mittente/internal/signer"
 	"mittente/internal/spool"
 )
 
@@ -83,7 +83,7 @@ func exitCode(err error) int {
 		return exitNotFound
 	case isAny(err, errConflict, account.ErrConflict, queue.ErrMove):
 		return exitConflict
-	case isAny(err, errUnavailable, db.ErrUnavailable, db.ErrFull, db.ErrNewer, db.ErrNotABackup, sender.ErrOtherSecret, fs.ErrPermission):
+	case isAny(err, errUnavailable, db.ErrUnavailable, db.ErrFull, db.ErrNewer, db.ErrNotABackup, signer.ErrOtherSecret, fs.ErrPermission):
 		return exitUnavailable
 	case errors.Is(err, context.Canceled):
 		return exitInterrupted

@@ -2,8 +2,6 @@ package main
 
 import (
 	"context"
-	"crypto/hkdf"
-	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -23,6 +21,7 @@ import (
 	"mittente/internal/id"
 	"mittente/internal/queue"
 	"mittente/internal/sender"
+	"mittente/internal/signer"
 	"mittente/internal/spool"
 	"mittente/internal/submission"
 )
@@ -33,6 +32,7 @@ type house struct {
 	db       *db.DB
 	resolver *dns.Resolver
 	accounts *account.Accounts
+	signer   *signer.Signer
 	senders  *sender.Senders
 	spool    *spool.Spool
 	queue    *queue.Queue
@@ -107,7 +107,7 @@ func openHouse(ctx context.Context, l *loaded, deps houseDeps) (*house, error) {
 // furnish migrates and makes the rooms.
 func (h *house) furnish(ctx context.Context, deps houseDeps) error {
 	reg := deps.reg
-	if err := h.db.Migrate(ctx, account.Schema(), event.Schema(), alert.Schema(), spool.Schema(), sender.Schema(), queue.Schema(), submission.Schema()); err != nil {
+	if err := h.db.Migrate(ctx, account.Schema(), event.Schema(), alert.Schema(), spool.Schema(), signer.Schema(), sender.Schema(), queue.Schema(), submission.Schema()); err != nil {
 		return fmt.Errorf("migrate the database: %w", err)
 	}
 	secret, err := h.secret(ctx)
@@ -118,7 +118,7 @@ func (h *house) furnish(ctx context.Context, deps houseDeps) error {
 		return err
 	}
 	event.Measure(reg, h.db)
-	scramKey, err := deriveKey(secret, "SCRAM salt")
+	scramKey, err := secret.Derive("mittente SCRAM salt")
 	if err != nil {
 		return err
 	}
@@ -127,13 +127,31 @@ func (h *house) furnish(ctx context.Context, deps houseDeps) error {
 	h.queue = queue.New(queue.Deps{
 		DB: h.db, Spool: h.spool, Retention: h.cfg.retention(), Schedule: h.schedule, Paused: h.paused, Log: deps.log,
 	}, reg)
-	h.senders, err = sender.New(sender.Deps{DB: h.db, Resolver: h.resolver, Secret: secret, Hostname: h.cfg.Hostname}, reg)
+	if err := h.senderRooms(secret, reg); err != nil {
+		return err
+	}
+	if err := h.db.Batch(ctx, func(tx *db.Tx) error {
+		return errors.Join(h.signer.CheckSecret(tx), h.accounts.Bootstrap(tx))
+	}); err != nil {
+		return err
+	}
+	return h.signer.House(ctx)
+}
+
+// senderRooms makes the rooms that know whom mail may come from.
+func (h *house) senderRooms(secret signer.Secret, reg prometheus.Registerer) error {
+	links, err := secret.Derive(sender.LinkPurpose)
 	if err != nil {
 		return err
 	}
-	return h.db.Batch(ctx, func(tx *db.Tx) error {
-		return errors.Join(h.senders.CheckSecret(tx), h.accounts.Bootstrap(tx))
-	})
+	h.signer, err = signer.New(signer.Deps{DB: h.db, Resolver: h.resolver, Secret: secret, Hostname: h.cfg.Hostname}, reg)
+	if err != nil {
+		return err
+	}
+	h.senders, err = sender.New(sender.Deps{
+		DB: h.db, Resolver: h.resolver, Signer: h.signer, Hostname: h.cfg.Hostname, LinkKey: links,
+	}, reg)
+	return err
 }
 
 // schedule is what a list says of retries. The house's serves for a list that
@@ -168,34 +186,26 @@ func (l *loaded) contentMax() int64 {
 
 // secret returns the key that seals what is secret in the database. It is made
 // only for a database that has none yet: a lost key is not to be replaced in silence.
-func (h *house) secret(ctx context.Context) (sender.Secret, error) {
+func (h *house) secret(ctx context.Context) (signer.Secret, error) {
 	if h.cfg.secret != "" {
-		return sender.ParseSecret(h.cfg.secret)
+		return signer.ParseSecret(h.cfg.secret)
 	}
 	var sealed bool
 	err := h.db.View(ctx, func(tx *db.Tx) (err error) {
-		sealed, err = sender.Sealed(tx)
+		sealed, err = signer.Sealed(tx)
 		return err
 	})
 	if err != nil {
-		return sender.Secret{}, err
+		return signer.Secret{}, err
 	}
 	if !sealed {
-		return sender.MakeSecret(h.cfg.secretPath())
+		return signer.MakeSecret(h.cfg.secretPath())
 	}
-	secret, err := sender.LoadSecret(h.cfg.secretPath())
+	secret, err := signer.LoadSecret(h.cfg.secretPath())
 	if errors.Is(err, fs.ErrNotExist) {
 		return secret, fmt.Errorf("the secret key %s is missing, and the database was made with it: put it back", h.cfg.secretPath())
 	}
 	return secret, err
-}
-
-// deriveKey makes a key for one purpose of the secret, from which the secret
-// and those for other purposes can't be told (RFC 5869).
-func deriveKey(secret sender.Secret, purpose string) (key [32]byte, err error) {
-	derived, err := hkdf.Key(sha256.New, secret[:], nil, "mittente "+purpose, len(key))
-	copy(key[:], derived)
-	return key, err
 }
 
 // newResolver falls back to a name server on this host where the system names

@@ -149,11 +149,12 @@ func (r *relay) outward(reg prometheus.Registerer) error {
 		return err
 	}
 	r.dispatcher = dispatch.New(dispatch.Deps{
-		DB: h.db, Queue: h.queue, Spool: h.spool, Courier: r.courier, Senders: h.senders, Log: r.log, Reg: reg,
+		DB: h.db, Queue: h.queue, Spool: h.spool, Courier: r.courier, Senders: h.signer, Log: r.log, Reg: reg,
 	}, dispatch.Config{})
 	h.queue.OnDue(r.dispatcher.Wake)
 	h.db.OnForeignChange(func() {
 		h.accounts.Invalidate()
+		h.signer.Invalidate()
 		h.senders.Invalidate()
 		h.queue.ListsChanged()
 		r.dispatcher.Wake()
@@ -236,7 +237,7 @@ func (r *relay) run(ctx context.Context) error {
 		r.web.ready = r.ready
 		answers = append(answers, r.web.run)
 	}
-	tables := stage{h.accounts.Run, h.spool.Run, h.queue.Run, r.doubt.run, r.signals, watchdog(r.alive)}
+	tables := stage{h.accounts.Run, h.signer.Run, h.senders.Run, h.spool.Run, h.queue.Run, r.doubt.run, r.signals, watchdog(r.alive)}
 	for _, c := range []*certificate{r.smtpCert, r.httpCert} {
 		if c != nil {
 			tables = append(tables, func(ctx context.Context) error { return c.run(ctx, r.log) })

@@ -17,6 +17,7 @@ const maxNewDomains = 100
 // Request is a list of entries that can be given to a user: the domains that
 // the account has not yet come with keys.
 type Request struct {
+	Asking Asking // who wants it, for the letters that ask the owners of addresses
 	wanted []Wanted
 	fresh  map[mail.Domain]Prepared
 }
@@ -96,17 +97,15 @@ func (s *Senders) Authorise(tx *db.Tx, user account.User, r *Request) error {
 	if n > maxEntries {
 		return fmt.Errorf("%w: %s would have %d entries, and may have %d: a wildcard may stand for many", account.ErrInvalid, user.Name, n, maxEntries)
 	}
-	tx.OnCommit(func() { s.snapshots.drop(user.ID) })
+	tx.OnCommit(func() { s.snapshots.Drop(user.ID) })
 	return nil
 }
 
 // ensure makes the account have the domain or the address of an entry.
 func (s *Senders) ensure(tx *db.Tx, owner id.Account, w Wanted, r *Request) error {
 	if w.Kind == KindAddress {
-		if _, err := tx.Exec(sqlInsertAddress, id.New[id.Sender](), owner, w.key(), w.String(), string(StatePending), db.Micros(db.Now())); err != nil {
-			return fmt.Errorf("add address %s: %w", w, err)
-		}
-		return nil
+		_, err := s.AddAddress(tx, owner, w.Address, r.Asking)
+		return err
 	}
 	known, err := s.find(tx, owner, w.Domain)
 	if err != nil || known != nil {
@@ -132,7 +131,7 @@ func (s *Senders) Deauthorise(tx *db.Tx, user account.User, entries []Wanted) er
 			return fmt.Errorf("%s among the senders of %s %w: `user show %s` shows them", w, user.Name, account.ErrNotFound, user.Name)
 		}
 	}
-	tx.OnCommit(func() { s.snapshots.drop(user.ID) })
+	tx.OnCommit(func() { s.snapshots.Drop(user.ID) })
 	return nil
 }
 

@@ -38,7 +38,9 @@ func (v Verdict) String() string {
 // Grant says what a verdict rests on.
 type Grant struct {
 	Entry         string      // the entry that covers the address; empty for NotAuthorised
-	SigningDomain mail.Domain // whose keys sign; empty when no verified domain covers the address
+	Kind          Kind        // of that entry
+	State         State       // of that entry: for Pending what it waits for, or that it was refused or revoked
+	SigningDomain mail.Domain // whose keys sign: the hostname's when an address alone is verified; empty when nobody's do
 }
 
 // snapshot is what a user may send from, ready to be looked up.
@@ -58,13 +60,13 @@ func (s *Senders) Check(ctx context.Context, user id.User, a mail.Address) (Verd
 		s.metrics.checks.WithLabelValues("error").Inc()
 		return NotAuthorised, Grant{}, err
 	}
-	verdict, grant := sees.judge(a)
+	verdict, grant := sees.judge(a, s.deps.Signer.Host())
 	s.metrics.checks.WithLabelValues(verdict.String()).Inc()
 	return verdict, grant, nil
 }
 
 func (s *Senders) snapshot(ctx context.Context, user id.User) (*snapshot, error) {
-	sees, generation, known := s.snapshots.get(user)
+	sees, generation, known := s.snapshots.Get(user)
 	if known {
 		return sees, nil
 	}
@@ -77,7 +79,7 @@ func (s *Senders) snapshot(ctx context.Context, user id.User) (*snapshot, error)
 		return nil, fmt.Errorf("load senders: %w", err)
 	}
 	sees = newSnapshot(entries)
-	s.snapshots.put(user, weighed[*snapshot]{sees, 1 + len(entries)}, generation)
+	s.snapshots.Put(user, sees, 1+len(entries), generation)
 	return sees, nil
 }
 
@@ -97,17 +99,20 @@ func newSnapshot(entries []Entry) *snapshot {
 }
 
 // judge returns the best verdict of the entries that cover a: authorised by the
-// most exact one whose domain can sign, or by any that is verified.
-func (s *snapshot) judge(a mail.Address) (Verdict, Grant) {
+// most exact one whose domain can sign, or by any that is verified. Of those
+// that are not, one that waits says more than one that was taken away.
+func (s *snapshot) judge(a mail.Address, host mail.Domain) (Verdict, Grant) {
 	verdict, grant := NotAuthorised, Grant{}
 	for _, e := range s.covering(a) {
+		rests := Grant{Entry: e.Text, Kind: e.Kind, State: e.State, SigningDomain: e.Through}
 		switch {
 		case e.State == StateVerified && e.Through != "":
-			return Authorised, Grant{Entry: e.Text, SigningDomain: e.Through}
+			return Authorised, rests
 		case e.State == StateVerified && verdict != Authorised:
-			verdict, grant = Authorised, Grant{Entry: e.Text}
-		case verdict == NotAuthorised:
-			verdict, grant = Pending, Grant{Entry: e.Text}
+			rests.SigningDomain = host
+			verdict, grant = Authorised, rests
+		case verdict == NotAuthorised, verdict == Pending && grant.State != StatePending && e.State == StatePending:
+			verdict, grant = Pending, rests
 		}
 	}
 	return verdict, grant

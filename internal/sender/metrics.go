@@ -8,7 +8,7 @@ import (
 type metrics struct {
 	checks        *prometheus.CounterVec
 	verifications *prometheus.CounterVec
-	cached        *prometheus.GaugeVec
+	cached        prometheus.Gauge
 }
 
 func newMetrics(reg prometheus.Registerer) *metrics {
@@ -22,9 +22,9 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 			Name: "mittente_sender_verifications_total",
 			Help: "Looks at the DNS for a domain, by what they came to: found, absent or unknown.",
 		}, []string{"result"}),
-		cached: factory.NewGaugeVec(prometheus.GaugeOpts{
+		cached: factory.NewGauge(prometheus.GaugeOpts{
 			Name: "mittente_sender_cached",
-			Help: "What is kept in memory: entries of users, domains with their keys.",
-		}, []string{"what"}),
+			Help: "Entries of users that are kept in memory.",
+		}),
 	}
 }

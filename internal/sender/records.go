@@ -6,8 +6,10 @@ import (
 	"strings"
 
 	"mittente/internal/db"
+	"mittente/internal/dkim"
 	"mittente/internal/id"
 	"mittente/internal/mail"
+	"mittente/internal/signer"
 )
 
 // The purposes of a Record.
@@ -27,35 +29,57 @@ type Record struct {
 	Type    string `json:"type"`
 	Name    string `json:"name"`  // without dot at the end
 	Value   string `json:"value"` // strings of a TXT record joined; they hold 255 octets each (RFC 1035 §3.3.14)
+	// KeyState is that of the key of a PurposeDKIM record: one that is next is
+	// published before it signs, one that is retired until it is revoked.
+	KeyState signer.State `json:"key_state,omitempty"`
 }
 
-// Records returns what to publish for a domain of an account; ErrNotFound when
-// it has none of that name.
+// Records returns what to publish for a domain of an account; also for the
+// domain of the hostname, whose keys sign for those who have none. ErrNotFound
+// when the account has none of that name.
 func (s *Senders) Records(tx *db.Tx, owner id.Account, name mail.Domain) ([]Record, error) {
-	d, err := s.DomainByName(tx, owner, name)
-	if err != nil {
+	d, err := s.find(tx, owner, name)
+	switch {
+	case err != nil:
 		return nil, err
+	case d != nil:
+		return s.records(tx, *d)
+	case name == s.deps.Signer.Host() && name != "":
+		return s.hostRecords(tx)
 	}
-	return s.records(tx, d)
+	_, err = s.DomainByName(tx, owner, name)
+	return nil, err
 }
 
 func (s *Senders) records(tx *db.Tx, d Domain) ([]Record, error) {
-	keys, err := db.Collect(tx, scanKeyRecord, sqlKeyRecords, d.ID)
-	if err != nil {
-		return nil, fmt.Errorf("records of %s: %w", d.Name, err)
-	}
-	domain := string(d.Name)
-	ownership := Record{PurposeOwnership, "TXT", "_mittente." + domain, ownershipPrefix + d.Token}
-	return slices.Concat([]Record{ownership}, keys, []Record{
-		{PurposeSPF, "TXT", domain, "v=spf1 a:" + s.deps.Hostname + " ~all"}, // RFC 7208 §5.3
-		{PurposeDMARC, "TXT", "_dmarc." + domain, "v=DMARC1; p=none"},        // RFC 7489 §6.3
-	}), nil
+	keys, err := s.keyRecords(tx, d.Account, d.Name)
+	ownership := Record{Purpose: PurposeOwnership, Type: "TXT", Name: "_mittente." + string(d.Name), Value: ownershipPrefix + d.Token}
+	return slices.Concat([]Record{ownership}, keys, s.proposed(d.Name)), err
 }
 
-func scanKeyRecord(row db.Scanner) (Record, error) {
-	r := Record{Purpose: PurposeDKIM, Type: "TXT"}
-	err := row.Scan(&r.Name, &r.Value)
-	return r, err
+// hostRecords are those of the hostname's domain, which needs no proof.
+func (s *Senders) hostRecords(tx *db.Tx) ([]Record, error) {
+	host := s.deps.Signer.Host()
+	keys, err := s.keyRecords(tx, id.Account{}, host)
+	return append(keys, s.proposed(host)...), err
+}
+
+func (s *Senders) keyRecords(tx *db.Tx, owner id.Account, name mail.Domain) ([]Record, error) {
+	keys, err := s.deps.Signer.Keys(tx, owner, name)
+	records := make([]Record, 0, len(keys))
+	for _, k := range keys {
+		if k.State != signer.StateRevoked {
+			records = append(records, Record{Purpose: PurposeDKIM, Type: "TXT", Name: k.RecordName, Value: k.RecordValue, KeyState: k.State})
+		}
+	}
+	return records, err
+}
+
+func (s *Senders) proposed(name mail.Domain) []Record {
+	return []Record{
+		{Purpose: PurposeSPF, Type: "TXT", Name: string(name), Value: "v=spf1 a:" + s.deps.Hostname + " ~all"}, // RFC 7208 §5.3
+		{Purpose: PurposeDMARC, Type: "TXT", Name: "_dmarc." + string(name), Value: "v=DMARC1; p=none"},        // RFC 7489 §6.3
+	}
 }
 
 // required reports whether a domain that lacks the record is incomplete; the
@@ -66,16 +90,12 @@ func (r Record) required() bool { return r.Purpose == PurposeOwnership || r.Purp
 func (r Record) satisfied(texts []string) bool {
 	switch r.Purpose {
 	case PurposeDKIM:
-		want := tags(r.Value)
-		return slices.ContainsFunc(texts, func(text string) bool {
-			got := tags(text)
-			return got["p"] == want["p"] && keyType(got) == keyType(want)
-		})
+		return dkim.Published(texts, r.Value)
 	case PurposeSPF:
 		all := spfRecords(texts)
 		return len(all) == 1 && namesSource(all[0], r.Value) // RFC 7208 §4.5: several are an error
 	case PurposeDMARC:
-		return slices.ContainsFunc(texts, func(text string) bool { return tags(text)["v"] == "DMARC1" })
+		return slices.ContainsFunc(texts, func(text string) bool { return dkim.Tags(text)["v"] == "DMARC1" })
 	}
 	return slices.ContainsFunc(texts, func(text string) bool { return strings.TrimSpace(text) == r.Value })
 }
@@ -129,25 +149,4 @@ func mentions(text, mechanism string) bool {
 	return slices.ContainsFunc(strings.Fields(text), func(term string) bool {
 		return strings.EqualFold(strings.TrimLeft(term, "+-~?"), mechanism)
 	})
-}
-
-// tags reads a tag=value list, RFC 6376 §3.2; folding white space inside the
-// key of a DKIM record means nothing.
-func tags(text string) map[string]string {
-	list := map[string]string{}
-	for part := range strings.SplitSeq(text, ";") {
-		name, value, ok := strings.Cut(part, "=")
-		if ok {
-			list[strings.TrimSpace(name)] = strings.Join(strings.Fields(value), "")
-		}
-	}
-	return list
-}
-
-// keyType is the k tag of a DKIM record, RFC 6376 §3.6.1: "rsa" when it is missing.
-func keyType(list map[string]string) string {
-	if k := list["k"]; k != "" {
-		return k
-	}
-	return "rsa"
 }

@@ -1,53 +1,40 @@
-// Package sender knows the domains and addresses one may send from: their verification, keys and DNS records.
+// Package sender knows the domains and addresses one may send from, and how each is proven.
 package sender
 
 import (
 	"embed"
 	"errors"
 	"io/fs"
-	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"mittente/internal/cache"
 	"mittente/internal/db"
-	"mittente/internal/dkim"
 	"mittente/internal/dns"
 	"mittente/internal/id"
-	"mittente/internal/mail"
+	"mittente/internal/signer"
 )
-
-// Domain is a sender domain of an account. Errors about domains and entries
-// wrap those of room account: ErrNotFound, ErrConflict, ErrInvalid.
-type Domain struct {
-	ID         id.Domain   `json:"id"`
-	Account    id.Account  `json:"account"`
-	Name       mail.Domain `json:"name"`
-	State      State       `json:"state"`
-	Token      string      `json:"token"`                // to be published as Records says; of this account only
-	Override   bool        `json:"override"`             // verified by an owner's word instead of the DNS
-	Reason     string      `json:"reason,omitempty"`     // of the override
-	LastError  string      `json:"last_error,omitempty"` // why the last check proved nothing
-	CreatedAt  time.Time   `json:"created_at"`
-	VerifiedAt time.Time   `json:"verified_at,omitzero"`
-	CheckedAt  time.Time   `json:"checked_at,omitzero"` // when the DNS was last looked at
-}
 
 // Deps is what the room works with.
 type Deps struct {
 	DB       *db.DB
-	Resolver *dns.Resolver // used by VerifyDomain alone; may be nil otherwise
-	Secret   Secret
-	Hostname string // of this relay, for the SPF record that it proposes
+	Resolver *dns.Resolver // used by VerifyDomain and Run alone; may be nil otherwise
+	Signer   *signer.Signer
+	Hostname string   // of this relay, for the SPF record that it proposes
+	LinkKey  [32]byte // makes the tokens of links: LinkPurpose, derived from the secret
 }
+
+// LinkPurpose is what Deps.LinkKey is derived for (signer.Secret.Derive).
+const LinkPurpose = "mittente: links in letters, 1"
 
 // Senders is the room. It is safe for concurrent use.
 type Senders struct {
 	deps      Deps
 	metrics   *metrics
-	seal      *seal
-	snapshots *cache[id.User, *snapshot]
-	signers   *cache[signing, []dkim.Key]
-	newKeys   func(mail.Domain) ([]dkim.Key, error) // tests bring keys that are made already
+	links     links
+	snapshots *cache.Cache[id.User, *snapshot]
+	onLetter  []func()
+	woken     chan struct{} // Run has to look anew when the next domain is due
 }
 
 // New returns the room over a database that has its Schema; reg may be nil. It
@@ -56,29 +43,30 @@ func New(deps Deps, reg prometheus.Registerer) (*Senders, error) {
 	if deps.Hostname == "" {
 		return nil, errors.New("sender: the host name is missing")
 	}
-	sealed, err := newSeal(deps.Secret)
-	if err != nil {
-		return nil, err
+	if deps.LinkKey == [32]byte{} {
+		return nil, errors.New("sender: the key of links is missing")
 	}
 	m := newMetrics(reg)
 	return &Senders{
-		deps: deps, metrics: m, seal: sealed, newKeys: newKeys,
-		snapshots: newCache[id.User, *snapshot](maxSnapshots, m.cached.WithLabelValues("entries")),
-		signers:   newCache[signing, []dkim.Key](maxSigners, m.cached.WithLabelValues("domains_with_keys")),
+		deps: deps, metrics: m, links: links{deps.LinkKey}, woken: make(chan struct{}, 1),
+		snapshots: cache.New[id.User, *snapshot](maxSnapshots, m.cached),
 	}, nil
 }
 
 // Invalidate forgets all that is kept in memory, because another process has
 // changed the database. See db.OnForeignChange.
 func (s *Senders) Invalidate() {
-	s.snapshots.clear()
-	s.signers.clear()
+	s.snapshots.Clear()
+	s.wake()
+	for _, do := range s.onLetter {
+		do() // there may be letters of the other process
+	}
 }
 
 //go:embed schema/*.sql
 var schema embed.FS
 
-// Schema returns the tables of this room.
+// Schema returns the tables of this room; those of room signer are made before.
 func Schema() db.Schema {
 	sub, err := fs.Sub(schema, "schema")
 	if err != nil {

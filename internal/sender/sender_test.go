@@ -1,6 +1,7 @@
 package sender
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"path/filepath"
@@ -19,12 +20,14 @@ import (
 	"mittente/internal/dns"
 	"mittente/internal/event"
 	"mittente/internal/mail"
+	"mittente/internal/signer"
 )
 
 // house is the room over a fresh database with account 1, list 1 and a user,
 // and a name server of its own.
 type house struct {
 	*Senders
+	signer   *signer.Signer
 	accounts *account.Accounts
 	db       *db.DB
 	dir      string
@@ -37,18 +40,16 @@ func open(tb testing.TB) *house {
 	tb.Helper()
 	h := &house{dir: filepath.Join(tb.TempDir(), "data"), zone: serveZone(tb), reg: prometheus.NewRegistry()}
 	h.db = openDB(tb, h.dir)
-	if err := h.db.Migrate(tb.Context(), account.Schema(), event.Schema(), Schema()); err != nil {
+	if err := h.db.Migrate(tb.Context(), account.Schema(), event.Schema(), signer.Schema(), Schema()); err != nil {
 		tb.Fatal(err)
 	}
-	h.Senders = h.room(tb, testSecret(), h.reg)
+	h.Senders = h.room(tb, h.reg)
+	h.signer = h.deps.Signer
 	h.accounts = account.New(h.db, account.Deps{}, nil)
 	h.do(tb, h.accounts.Bootstrap)
-	h.do(tb, h.CheckSecret)
 	h.user = h.newUser(tb, 1)
 	return h
 }
-
-func testSecret() Secret { return Secret([]byte("a secret of the tests, 32 octets")) }
 
 func openDB(tb testing.TB, dir string) *db.DB {
 	tb.Helper()
@@ -65,7 +66,7 @@ func openDB(tb testing.TB, dir string) *db.DB {
 }
 
 // room makes the room over the database of h, with keys that need no making.
-func (h *house) room(tb testing.TB, secret Secret, reg prometheus.Registerer) *Senders {
+func (h *house) room(tb testing.TB, reg prometheus.Registerer) *Senders {
 	tb.Helper()
 	resolver, err := dns.New(dns.Config{
 		Servers: []string{h.zone.addr}, Timeout: 300 * time.Millisecond, Rounds: 1,
@@ -74,16 +75,27 @@ func (h *house) room(tb testing.TB, secret Secret, reg prometheus.Registerer) *S
 	if err != nil {
 		tb.Fatal(err)
 	}
-	s, err := New(Deps{DB: h.db, Resolver: resolver, Secret: secret, Hostname: "relay.example.net"}, reg)
+	keys, err := signer.New(signer.Deps{
+		DB: h.db, Resolver: resolver, Secret: signer.Secret{1}, Hostname: hostname, NewKeys: cheapKeys,
+	}, nil)
 	if err != nil {
 		tb.Fatal(err)
 	}
-	s.newKeys = cheapKeys
+	s, err := New(Deps{DB: h.db, Resolver: resolver, Signer: keys, Hostname: hostname, LinkKey: [32]byte{1}}, reg)
+	if err != nil {
+		tb.Fatal(err)
+	}
 	return s
 }
 
+const hostname = "relay.example.net"
+
 // readyKeys makes one pair of keys for all tests: making them takes long.
-var readyKeys = sync.OnceValues(func() ([]dkim.Key, error) { return newKeys("example.com") })
+var readyKeys = sync.OnceValues(func() ([]dkim.Key, error) {
+	viaRSA, err1 := dkim.NewRSA("example.com", "r")
+	viaEd25519, err2 := dkim.NewEd25519("example.com", "e")
+	return []dkim.Key{viaRSA, viaEd25519}, errors.Join(err1, err2)
+})
 
 func cheapKeys(domain mail.Domain) ([]dkim.Key, error) {
 	ready, err := readyKeys()
@@ -281,13 +293,13 @@ func (z *zone) fail(name string, yes bool) {
 	z.broken[name] = yes
 }
 
-// Host name and secret must be there.
+// Host name and key of links must be there.
 func TestNewRefusesWhatItCantWorkWith(t *testing.T) {
-	if _, err := New(Deps{Secret: Secret{1}}, nil); err == nil {
+	if _, err := New(Deps{LinkKey: [32]byte{1}}, nil); err == nil {
 		t.Error("no host name, no error")
 	}
-	if _, err := New(Deps{Hostname: "relay.example.net"}, nil); err == nil {
-		t.Error("no secret, no error")
+	if _, err := New(Deps{Hostname: hostname}, nil); err == nil {
+		t.Error("no key of links, no error")
 	}
 }
 

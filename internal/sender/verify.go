@@ -12,6 +12,7 @@ import (
 	"mittente/internal/dns"
 	"mittente/internal/id"
 	"mittente/internal/mail"
+	"mittente/internal/signer"
 )
 
 const (
@@ -66,15 +67,8 @@ func (s *Senders) settle(tx *db.Tx, owner id.Account, name mail.Domain, proof ev
 	if err != nil {
 		return Domain{}, err
 	}
-	d.CheckedAt, d.LastError = db.Now(), problem
-	if proof == found {
-		if d.State != StateVerified {
-			d.VerifiedAt = d.CheckedAt
-		}
-		d.Override, d.Reason = false, "" // nobody's word is needed any more; the audit log keeps it
-	}
-	d.State = d.State.next(proof)
-	return d, s.update(tx, d)
+	err = s.learnt(tx, &d, proof, problem)
+	return d, err
 }
 
 // look asks the DNS for all records at once.
@@ -127,6 +121,9 @@ func judge(checks []Check) (proof evidence, problem string) {
 				proof = unknown
 			}
 		case PurposeDKIM:
+			if c.KeyState != signer.StateActive {
+				continue // of a rotation under way
+			}
 			keys++
 			signed = signed && c.OK
 		}

@@ -1,10 +1,8 @@
-package sender
+package signer
 
 import (
 	"crypto/aes"
 	"crypto/cipher"
-	"crypto/hkdf"
-	"crypto/sha256"
 	"crypto/subtle"
 	"errors"
 	"fmt"
@@ -27,17 +25,17 @@ type seal struct {
 
 func newSeal(s Secret) (*seal, error) {
 	if s.IsZero() {
-		return nil, errors.New("sender: the secret key is missing")
+		return nil, errors.New("signer: the secret key is missing")
 	}
-	key, err := hkdf.Key(sha256.New, s[:], nil, purposeSeal, 32)
+	key, err := s.Derive(purposeSeal)
 	if err != nil {
-		return nil, fmt.Errorf("derive key: %w", err)
+		return nil, err
 	}
-	check, err := hkdf.Key(sha256.New, s[:], nil, purposeCheck, 32)
+	check, err := s.Derive(purposeCheck)
 	if err != nil {
-		return nil, fmt.Errorf("derive check: %w", err)
+		return nil, err
 	}
-	block, err := aes.NewCipher(key)
+	block, err := aes.NewCipher(key[:])
 	if err != nil {
 		return nil, fmt.Errorf("cipher: %w", err)
 	}
@@ -45,7 +43,7 @@ func newSeal(s Secret) (*seal, error) {
 	if err != nil {
 		return nil, fmt.Errorf("cipher: %w", err)
 	}
-	return &seal{aead: aead, check: check}, nil
+	return &seal{aead: aead, check: check[:]}, nil
 }
 
 // close hides a private key; it opens for the same key and domain only.
@@ -76,7 +74,7 @@ func Sealed(tx *db.Tx) (bool, error) {
 
 // CheckSecret notes in a fresh database which secret it belongs to, and returns
 // ErrOtherSecret when it belongs to another one.
-func (s *Senders) CheckSecret(tx *db.Tx) error {
+func (s *Signer) CheckSecret(tx *db.Tx) error {
 	check, err := db.Collect(tx, scanBytes, sqlSeal)
 	if err != nil {
 		return fmt.Errorf("check secret: %w", err)

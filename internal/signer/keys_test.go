@@ -1,4 +1,4 @@
-package sender
+package signer
 
 import (
 	"bytes"
@@ -17,6 +17,7 @@ import (
 	"mittente/internal/account"
 	"mittente/internal/db"
 	"mittente/internal/id"
+	"mittente/internal/mail"
 )
 
 // A domain gets an RSA and an Ed25519 key, under selectors that nobody else has.
@@ -49,15 +50,15 @@ func TestKeysOfADomain(t *testing.T) {
 // The keys that sign are those whose records are published, RSA first.
 func TestSigners(t *testing.T) {
 	h := open(t)
-	h.addDomain(t, "example.com")
-	h.addDomain(t, "example.org")
-	keys, err := h.Signers(t.Context(), h.user.Account, "example.com")
+	h.add(t, h.owner, "example.com")
+	h.add(t, h.owner, "example.org")
+	keys, err := h.Signers(t.Context(), h.owner, "example.com")
 	if err != nil || len(keys) != 2 {
 		t.Fatalf("%d keys, %v", len(keys), err)
 	}
-	records := h.records(t, "example.com")[1:3]
+	records := h.keys(t, h.owner, "example.com")
 	for i, k := range keys {
-		if name, value := k.Record(); k.Domain != "example.com" || name != records[i].Name || value != records[i].Value || value == "" {
+		if name, value := k.Record(); k.Domain != "example.com" || name != records[i].RecordName || value != records[i].RecordValue || value == "" {
 			t.Errorf("key %d of %s: %s %q, published %+v", i, k.Domain, name, value, records[i])
 		}
 	}
@@ -72,22 +73,16 @@ func TestSigners(t *testing.T) {
 	}
 }
 
-// Authorisation that ended does not take the keys away: queued mail is still
-// signed. Nobody else's domain is signed for.
+// Nobody else's domain is signed for.
 func TestWhoseKeysSign(t *testing.T) {
 	h := open(t)
-	h.addDomain(t, "example.com")
-	h.force(t, "example.com", StateRevoked)
-	if keys, err := h.Signers(t.Context(), h.user.Account, "example.com"); err != nil || len(keys) != 2 {
-		t.Errorf("revoked: %d keys, %v", len(keys), err)
-	}
-	for _, domain := range []string{"mail.example.com", "example.net"} {
-		if _, err := h.Signers(t.Context(), h.user.Account, mustDomain(t, domain)); !errors.Is(err, account.ErrNotFound) {
+	h.add(t, h.owner, "example.com")
+	for _, domain := range []mail.Domain{"mail.example.com", "example.net"} {
+		if _, err := h.Signers(t.Context(), h.owner, domain); !errors.Is(err, account.ErrNotFound) {
 			t.Errorf("%s: %v", domain, err)
 		}
 	}
-	other := h.newAccount(t, "other")
-	if _, err := h.Signers(t.Context(), other.Account, "example.com"); !errors.Is(err, account.ErrNotFound) {
+	if _, err := h.Signers(t.Context(), id.New[id.Account](), "example.com"); !errors.Is(err, account.ErrNotFound) {
 		t.Errorf("another account signs with our keys: %v", err)
 	}
 }
@@ -95,18 +90,18 @@ func TestWhoseKeysSign(t *testing.T) {
 // Signing does not ask the database for keys it has in memory.
 func TestKnownKeysCostNoLookIntoTheDatabase(t *testing.T) {
 	h := open(t)
-	h.addDomain(t, "example.com")
-	first, err := h.Signers(t.Context(), h.user.Account, "example.com")
+	h.add(t, h.owner, "example.com")
+	first, err := h.Signers(t.Context(), h.owner, "example.com")
 	if err != nil {
 		t.Fatal(err)
 	}
-	h.do(t, func(tx *db.Tx) error { _, err := tx.Exec("ALTER TABLE sender_key RENAME TO gone"); return err })
-	again, err := h.Signers(t.Context(), h.user.Account, "example.com")
+	h.do(t, func(tx *db.Tx) error { _, err := tx.Exec("ALTER TABLE signer_key RENAME TO gone"); return err })
+	again, err := h.Signers(t.Context(), h.owner, "example.com")
 	if err != nil || &again[0] != &first[0] {
 		t.Errorf("read again, %v", err)
 	}
 	h.Invalidate()
-	if _, err := h.Signers(t.Context(), h.user.Account, "example.com"); err == nil {
+	if _, err := h.Signers(t.Context(), h.owner, "example.com"); err == nil {
 		t.Error("kept over Invalidate")
 	}
 }
@@ -114,8 +109,8 @@ func TestKnownKeysCostNoLookIntoTheDatabase(t *testing.T) {
 // No private half and no secret is in any file of the data folder.
 func TestPrivateKeysAreSealed(t *testing.T) {
 	h := open(t)
-	d := h.addDomain(t, "example.com")
-	keys, err := h.Signers(t.Context(), h.user.Account, d.Name)
+	h.add(t, h.owner, "example.com")
+	keys, err := h.Signers(t.Context(), h.owner, "example.com")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -185,7 +180,7 @@ func TestSealedKeyOpensInItsPlaceOnly(t *testing.T) {
 func TestCheckSecret(t *testing.T) {
 	h := open(t) // has checked its secret once
 	h.do(t, h.CheckSecret)
-	if err := h.db.Batch(t.Context(), h.room(t, Secret{2}, nil).CheckSecret); !errors.Is(err, ErrOtherSecret) {
+	if err := h.db.Batch(t.Context(), h.room(t, Secret{2}).CheckSecret); !errors.Is(err, ErrOtherSecret) {
 		t.Errorf("another secret: %v", err)
 	}
 	h.do(t, h.CheckSecret)
@@ -193,7 +188,7 @@ func TestCheckSecret(t *testing.T) {
 		if yes, err := Sealed(tx); err != nil || !yes {
 			t.Errorf("sealed: %t, %v", yes, err)
 		}
-		if _, err := tx.Exec("DELETE FROM sender_seal"); err != nil {
+		if _, err := tx.Exec("DELETE FROM signer_seal"); err != nil {
 			return err
 		}
 		if yes, err := Sealed(tx); err != nil || yes {
@@ -206,8 +201,8 @@ func TestCheckSecret(t *testing.T) {
 // Keys that do not open are an error.
 func TestKeysOfAnotherSecretAreNotUsed(t *testing.T) {
 	h := open(t)
-	h.addDomain(t, "example.com")
-	if keys, err := h.room(t, Secret{2}, nil).Signers(t.Context(), h.user.Account, "example.com"); err == nil {
+	h.add(t, h.owner, "example.com")
+	if keys, err := h.room(t, Secret{2}).Signers(t.Context(), h.owner, "example.com"); err == nil {
 		t.Errorf("%d keys", len(keys))
 	}
 }

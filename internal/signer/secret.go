@@ -1,8 +1,10 @@
-package sender
+package signer
 
 import (
 	"bytes"
+	"crypto/hkdf"
 	"crypto/rand"
+	"crypto/sha256"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -13,8 +15,8 @@ import (
 	"path/filepath"
 )
 
-// Secret is what seals the private keys in the database. It is in no output of
-// fmt, slog or encoding/json.
+// Secret is what seals the private keys in the database, and what other secrets
+// of the house derive from. It is in no output of fmt, slog or encoding/json.
 type Secret [32]byte
 
 const redacted = "[secret]"
@@ -128,4 +130,15 @@ func syncFolder(dir string) error {
 		return err
 	}
 	return errors.Join(d.Sync(), d.Close())
+}
+
+// Derive returns the key for one use of the secret, by HKDF (RFC 5869); purpose
+// names the use, and nobody learns from it the key of another.
+func (s Secret) Derive(purpose string) (key [32]byte, err error) {
+	derived, err := hkdf.Key(sha256.New, s[:], nil, purpose, len(key))
+	if err != nil {
+		return key, fmt.Errorf("derive a key: %w", err)
+	}
+	copy(key[:], derived)
+	return key, nil
 }
