@@ -15,6 +15,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 
+	"mittente/internal/account"
 	"mittente/internal/db"
 	"mittente/internal/delivery"
 	"mittente/internal/dispatch"
@@ -180,7 +181,11 @@ func (r *relay) inward(reg prometheus.Registerer) error {
 			Hostname: r.cfg.Hostname, Bind: smtp.Bind, Ports: smtp.Ports, Exclude: own,
 			MaxMessageBytes: smtp.MaxMessageBytes, MaxRecipients: smtp.MaxRecipients, TLS: r.smtpCert.config(),
 		},
-	}, msa.Deps{Gate: r.gate, Authenticator: h.accounts, Log: r.log, Registerer: reg})
+	}, msa.Deps{
+		Gate: r.gate, Authenticator: h.accounts,
+		Exchange: func(a account.ScramAttempt) msa.Exchange { return h.accounts.Exchange(a) },
+		Log:      r.log, Registerer: reg,
+	})
 	return err
 }
 

@@ -3,7 +3,6 @@ package msa
 import (
 	"context"
 	"errors"
-	"hash/maphash"
 	"log/slog"
 	"strings"
 	"time"
@@ -18,30 +17,73 @@ const (
 	maxDelay    = 8 // of the first delay
 )
 
+const (
+	plain     = "PLAIN"              // RFC 4616
+	login     = "LOGIN"              // draft-murchison-sasl-login
+	scram     = "SCRAM-SHA-256"      // RFC 7677
+	scramPlus = "SCRAM-SHA-256-PLUS" // the same, bound to the TLS session
+)
+
 // Mechanisms are those of AUTH that are offered now.
 func (s *session) Mechanisms() []string {
-	if s.who.TLS == "" && s.door.cfg.PlaintextAuth == PlaintextRefuse {
+	switch secure := s.who.TLS != ""; {
+	case !secure && s.door.cfg.PlaintextAuth == PlaintextRefuse:
 		return nil
+	case s.door.deps.Exchange == nil:
+		return []string{plain, login}
+	case secure:
+		return []string{plain, login, scram, scramPlus}
+	default:
+		return []string{plain, login, scram}
 	}
-	return []string{"PLAIN", "LOGIN"}
 }
 
-// Auth answers AUTH with PLAIN (RFC 4616) or LOGIN. Nothing of what the client
-// says goes into a log or a reply.
+// Auth answers AUTH. Nothing of what the client says goes into a log or a reply.
 func (s *session) Auth(ctx context.Context, x *smtpserver.Exchange) smtp.Reply {
+	s.who.Helo = s.wire.Helo()
 	attempt := account.AuthAttempt{TLS: s.who.TLS != "", Client: s.who.Client.Addr()}
-	read := readPlain
-	if x.Mechanism == "LOGIN" {
-		read = readLogin
+	var refusal smtp.Reply
+	var ok bool
+	switch x.Mechanism {
+	case plain:
+		refusal, ok = readPlain(&attempt, x)
+	case login:
+		refusal, ok = readLogin(&attempt, x)
+	default:
+		return s.scram(ctx, x)
 	}
-	if refusal, ok := read(&attempt, x); !ok {
+	if !ok {
 		return refusal
 	}
 	principal, err := s.door.deps.Authenticator.Authenticate(ctx, attempt)
 	if err != nil {
-		return s.authRefused(ctx, attempt, err)
+		return s.authRefused(ctx, err)
 	}
 	return s.admit(principal)
+}
+
+// scram passes the messages of an exchange on (RFC 5802 §5). The last of the
+// server goes out as a challenge, which the client answers with nothing: 235 has
+// no room for it (RFC 4954 §4).
+func (s *session) scram(ctx context.Context, x *smtpserver.Exchange) smtp.Reply {
+	exchange := s.door.deps.Exchange(account.ScramAttempt{
+		Plus: x.Mechanism == scramPlus, TLS: s.wire.TLS(), Certificate: s.wire.Certificate(), Client: s.who.Client.Addr(),
+	})
+	challenge := ""
+	for {
+		response, ok := x.Response(challenge)
+		if !ok {
+			return smtp.Reply{}
+		}
+		server, done, err := exchange.Step(ctx, response)
+		switch {
+		case err != nil:
+			return s.authRefused(ctx, err)
+		case done:
+			return s.admit(exchange.Principal())
+		}
+		challenge = server
+	}
 }
 
 // readPlain reads authzid NUL authcid NUL passwd (RFC 4616 §2).
@@ -78,33 +120,36 @@ func (s *session) admit(principal account.Principal) smtp.Reply {
 }
 
 // authRefused answers a client that was not let in.
-func (s *session) authRefused(ctx context.Context, attempt account.AuthAttempt, err error) smtp.Reply {
-	reply := authRefused(err, attempt.Client)
-	var why *account.AuthError
-	if !errors.As(err, &why) {
+func (s *session) authRefused(ctx context.Context, err error) smtp.Reply {
+	reply := authRefused(err, s.who.Client.Addr())
+	why, ok := errors.AsType[*account.AuthError](err)
+	switch {
+	case errors.Is(err, account.ErrExchange):
+		s.door.metrics.auth.WithLabelValues("malformed").Inc()
+		return reply
+	case !ok:
 		s.door.metrics.auth.WithLabelValues("error").Inc()
 		s.wire.Log(ctx, slog.LevelError, "authentication not possible", slog.String("error", err.Error()))
 		return reply
 	}
 	s.door.metrics.auth.WithLabelValues(string(why.Reason)).Inc()
-	s.wire.Log(ctx, slog.LevelInfo, "authentication refused", slog.String("name", loggable(attempt.Name)),
-		slog.String("reason", string(why.Reason)), slog.Bool("tls", attempt.TLS))
+	s.wire.Log(ctx, slog.LevelInfo, "authentication refused", slog.String("name", loggable(why.Name)),
+		slog.String("reason", string(why.Reason)), slog.Bool("tls", s.who.TLS != ""))
+	s.door.deps.Gate.AuthRefused(ctx, why, s.who)
 	if why.Reason == account.BadCredentials {
-		return s.passwordRefused(ctx, attempt, reply)
+		return s.passwordRefused(ctx, why, reply)
 	}
-	s.wire.Mistake() // the password was right: no guess, but not without end either
+	s.wire.Mistake() // no guess, but not without end either
 	return reply
 }
 
 // passwordRefused slows the session down, and ends it at the third failure.
 // Some clients try the same password by another mechanism: that is one failure.
-func (s *session) passwordRefused(ctx context.Context, attempt account.AuthAttempt, reply smtp.Reply) smtp.Reply {
-	failed := maphash.String(s.door.seed, attempt.Name+"\x00"+attempt.Password)
-	if s.failures > 0 && failed == s.failed {
+func (s *session) passwordRefused(ctx context.Context, why *account.AuthError, reply smtp.Reply) smtp.Reply {
+	if s.failures > 0 && why.Repeated {
 		s.wire.Mistake()
 		return reply
 	}
-	s.failed = failed
 	delay := s.door.cfg.AuthDelay * time.Duration(min(1<<s.failures, maxDelay))
 	s.failures++
 	s.wire.Pause(ctx, delay)

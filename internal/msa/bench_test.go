@@ -26,6 +26,8 @@ func (sink) Rcpt(context.Context, submission.Session, *mail.Envelope, mail.Rcpt)
 	return nil
 }
 
+func (sink) AuthRefused(context.Context, *account.AuthError, submission.Session) {}
+
 func (sink) Submit(_ context.Context, _ submission.Session, _ mail.Envelope, content io.Reader) (id.Message, error) {
 	_, err := io.Copy(io.Discard, content)
 	return id.Message{1}, err

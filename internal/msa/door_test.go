@@ -25,7 +25,7 @@ func TestNoSecretInLog(t *testing.T) {
 		var log bytes.Buffer
 		reg := prometheus.NewRegistry()
 		logger := slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug}))
-		d, err := New(testConfig(), Deps{Gate: &fakeGate{}, Authenticator: fakeAuthenticator{}, Registerer: reg, Log: logger})
+		d, err := New(testConfig(), Deps{Gate: &fakeGate{}, Authenticator: newFakeAuthenticator(), Registerer: reg, Log: logger})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -150,11 +150,11 @@ func TestNewRefusesBadConfig(t *testing.T) {
 	} {
 		cfg := testConfig()
 		change(&cfg)
-		if _, err := New(cfg, Deps{Gate: &fakeGate{}, Authenticator: fakeAuthenticator{}}); err == nil {
+		if _, err := New(cfg, Deps{Gate: &fakeGate{}, Authenticator: newFakeAuthenticator()}); err == nil {
 			t.Errorf("%s: accepted", name)
 		}
 	}
-	deps := Deps{Gate: &fakeGate{}, Authenticator: fakeAuthenticator{}, Registerer: prometheus.NewRegistry()}
+	deps := Deps{Gate: &fakeGate{}, Authenticator: newFakeAuthenticator(), Registerer: prometheus.NewRegistry()}
 	if _, err := New(testConfig(), deps); err != nil {
 		t.Error(err)
 	}

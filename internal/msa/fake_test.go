@@ -9,12 +9,14 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"go.uber.org/goleak"
 
 	"mittente/internal/account"
 	"mittente/internal/id"
 	"mittente/internal/mail"
+	"mittente/internal/sender"
 	"mittente/internal/smtp/smtptest"
 	"mittente/internal/smtpserver"
 	"mittente/internal/submission"
@@ -30,6 +32,7 @@ type fakeGate struct {
 	begun    chan struct{} // gets a value when Submit begins, if not nil
 	hold     chan struct{} // Submit waits for it before it returns, if not nil
 	sessions []submission.Session
+	refused  []string // authentications
 }
 
 type taken struct {
@@ -49,9 +52,14 @@ func (g *fakeGate) Mail(_ context.Context, s submission.Session, from mail.Rever
 
 // rejection makes the refusal that is asked for.
 func rejection(reason string, s submission.Session, address string) error {
+	if reason == "pending-address" {
+		return &submission.Rejection{Reason: submission.Pending, User: s.Principal.User.Name, Address: address, Event: id.Event{1, 2, 3}, Kind: sender.KindAddress}
+	}
 	switch r := submission.Reason(reason); r {
 	case submission.NotAuthorised, submission.Pending, submission.FormVisitor, submission.Malformed, submission.Loop:
 		return &submission.Rejection{Reason: r, User: s.Principal.User.Name, Address: address, Event: id.Event{1, 2, 3}, Cause: errors.New("two From fields")}
+	case submission.OverQuota:
+		return &submission.Rejection{Reason: r, User: s.Principal.User.Name, Limit: 100, Wait: 7 * time.Minute}
 	case submission.StorageFull, submission.StorageDown, submission.Busy, submission.CredentialSpent:
 		return &submission.Rejection{Reason: r, User: s.Principal.User.Name}
 	case "broken":
@@ -64,6 +72,12 @@ func rejection(reason string, s submission.Session, address string) error {
 
 func (*fakeGate) Rcpt(_ context.Context, s submission.Session, _ *mail.Envelope, r mail.Rcpt) error {
 	return rejection(strings.TrimPrefix(r.To.Address.Local(), "rcpt-"), s, r.To.Address.Display())
+}
+
+func (g *fakeGate) AuthRefused(_ context.Context, why *account.AuthError, s submission.Session) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.refused = append(g.refused, fmt.Sprintf("%s %s %s", why.Name, why.Reason, s.Client.Addr()))
 }
 
 func (g *fakeGate) Submit(ctx context.Context, s submission.Session, env mail.Envelope, content io.Reader) (id.Message, error) {
@@ -98,17 +112,23 @@ func (g *fakeGate) Submit(ctx context.Context, s submission.Session, env mail.En
 }
 
 // fakeAuthenticator knows the password "secret"; the rest is in the user's name.
-type fakeAuthenticator struct{}
+type fakeAuthenticator struct{ wrong map[string]bool }
 
-func (fakeAuthenticator) Authenticate(_ context.Context, a account.AuthAttempt) (account.Principal, error) {
+func (f *fakeAuthenticator) Authenticate(_ context.Context, a account.AuthAttempt) (account.Principal, error) {
 	refuse := func(why account.Reason) (account.Principal, error) {
 		return account.Principal{}, &account.AuthError{Reason: why, Name: a.Name}
 	}
 	switch {
 	case a.Name == "s1_9":
 		return account.Principal{}, errors.New("database is down")
+	case a.Name == "s1_5":
+		return account.Principal{}, &account.AuthError{Reason: account.TooMany, Name: a.Name, Wait: 90 * time.Second}
+	case a.Name == "s1_6":
+		return refuse(account.Unbound)
 	case a.Password != "secret":
-		return refuse(account.BadCredentials)
+		known := f.wrong[a.Name+a.Password]
+		f.wrong[a.Name+a.Password] = true
+		return account.Principal{}, &account.AuthError{Reason: account.BadCredentials, Name: a.Name, Repeated: known}
 	case a.Name == "s1_2":
 		return refuse(account.Inactive)
 	case a.Name == "s1_3" && !a.TLS:
@@ -119,6 +139,8 @@ func (fakeAuthenticator) Authenticate(_ context.Context, a account.AuthAttempt) 
 	return account.Principal{User: account.User{Name: a.Name}}, nil
 }
 
+func newFakeAuthenticator() *fakeAuthenticator { return &fakeAuthenticator{map[string]bool{}} }
+
 func testConfig() Config {
 	return Config{
 		PublicURL: "https://mx.example.org/",
@@ -128,7 +150,7 @@ func testConfig() Config {
 
 func testDoor(tb testing.TB, cfg Config, gate Gate) *Door {
 	tb.Helper()
-	d, err := New(cfg, Deps{Gate: gate, Authenticator: fakeAuthenticator{}})
+	d, err := New(cfg, Deps{Gate: gate, Authenticator: newFakeAuthenticator()})
 	if err != nil {
 		tb.Fatal(err)
 	}

@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"hash/maphash"
 	"io"
 	"log/slog"
 	"net"
@@ -41,6 +40,7 @@ type Gate interface {
 	Mail(ctx context.Context, s submission.Session, from mail.ReversePath) (account.Principal, error)
 	Rcpt(ctx context.Context, s submission.Session, env *mail.Envelope, r mail.Rcpt) error
 	Submit(ctx context.Context, s submission.Session, env mail.Envelope, content io.Reader) (id.Message, error)
+	AuthRefused(ctx context.Context, why *account.AuthError, s submission.Session)
 }
 
 // Authenticator knows passwords: account.Accounts.
@@ -48,12 +48,19 @@ type Authenticator interface {
 	Authenticate(ctx context.Context, attempt account.AuthAttempt) (account.Principal, error)
 }
 
+// Exchange is one authentication by SCRAM-SHA-256: account.Exchange.
+type Exchange interface {
+	Step(ctx context.Context, client string) (server string, done bool, err error)
+	Principal() account.Principal
+}
+
 // Deps are what the door needs.
 type Deps struct {
 	Gate          Gate
 	Authenticator Authenticator
-	Log           *slog.Logger          // nil: says nothing
-	Registerer    prometheus.Registerer // nil: counts for nobody
+	Exchange      func(account.ScramAttempt) Exchange // nil: SCRAM is not offered
+	Log           *slog.Logger                        // nil: says nothing
+	Registerer    prometheus.Registerer               // nil: counts for nobody
 }
 
 // Door is the room. Listen and Run may be called once each, in this order.
@@ -62,7 +69,6 @@ type Door struct {
 	deps    Deps
 	server  *smtpserver.Server
 	metrics *metrics
-	seed    maphash.Seed
 }
 
 // New returns a door that is still shut. It returns an error for a bad Config.
@@ -82,7 +88,7 @@ func New(cfg Config, deps Deps) (*Door, error) {
 	if err != nil {
 		return nil, err
 	}
-	d := &Door{cfg: cfg, deps: deps, metrics: m, seed: maphash.MakeSeed()}
+	d := &Door{cfg: cfg, deps: deps, metrics: m}
 	d.server, err = smtpserver.New(cfg.Wire, smtpserver.Deps{
 		Open:       func(s *smtpserver.Session) smtpserver.Handler { return newSession(d, s) },
 		Log:        deps.Log,

@@ -4,9 +4,11 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"time"
 
 	"mittente/internal/account"
 	"mittente/internal/mail"
+	"mittente/internal/sender"
 	"mittente/internal/smtp"
 	"mittente/internal/smtpserver"
 	"mittente/internal/submission"
@@ -24,8 +26,11 @@ func status(class, subject, detail int) mail.Status {
 
 // authRefused answers AUTH. Whoever did not know the password learns nothing.
 func authRefused(err error, client netip.Addr) smtp.Reply {
-	var why *account.AuthError
-	if !errors.As(err, &why) {
+	if errors.Is(err, account.ErrExchange) {
+		return say(501, status(5, 5, 2), "Not a message of SCRAM-SHA-256, or out of turn")
+	}
+	why, ok := errors.AsType[*account.AuthError](err)
+	if !ok {
 		return say(454, status(4, 7, 0), "Temporary authentication failure, try again later") // RFC 4954 §6
 	}
 	switch why.Reason {
@@ -35,9 +40,25 @@ func authRefused(err error, client netip.Addr) smtp.Reply {
 		return say(535, status(5, 7, 8), fmt.Sprintf("%s may not be used from %s", why.Name, client))
 	case account.Inactive:
 		return say(535, status(5, 7, 8), fmt.Sprintf("%s is not active: activate it by mittente user edit %s --active", why.Name, why.Name))
+	case account.TooMany:
+		return say(421, status(4, 7, 0), "Too many wrong passwords from your address: try again in "+duration(why.Wait))
+	case account.Unbound:
+		return say(535, status(5, 7, 8), "The channel binding does not fit this TLS session")
 	case account.BadCredentials, account.Removed, account.PasswordChanged, account.Spent:
 	}
 	return say(535, status(5, 7, 8), "User name or password is wrong")
+}
+
+// duration is a wait in whole seconds below a minute, else in whole minutes.
+func duration(d time.Duration) string {
+	n, unit := int64((d+time.Minute-1)/time.Minute), "minute"
+	if d < time.Minute {
+		n, unit = int64((d+time.Second-1)/time.Second), "second"
+	}
+	if n == 1 {
+		return "1 " + unit
+	}
+	return fmt.Sprintf("%d %ss", n, unit)
 }
 
 // authEnded answers MAIL in a session whose credentials have ended: 535 answers
@@ -57,6 +78,7 @@ func authEnded(why *account.AuthError) smtp.Reply {
 		cause = "the one-time password of " + why.Name + " is used up"
 	case account.NotFromHere:
 		cause = why.Name + " may not be used from here"
+	case account.TooMany, account.Unbound: // of AUTH only
 	}
 	return say(530, status(5, 7, 0), "Authentication required: "+cause)
 }
@@ -76,7 +98,7 @@ func gateRefused(err error, publicURL string) (reply smtp.Reply, ok bool) {
 	case submission.NotAuthorised:
 		return say(550, status(5, 7, 1), fmt.Sprintf("Sender <%s> is not authorised for %s: see %s", address, why.User, link(publicURL, why))), true
 	case submission.Pending:
-		return say(550, status(5, 7, 1), fmt.Sprintf("Sender <%s> is awaiting verification for %s: publish the DNS records of its domain, or see %s", address, why.User, link(publicURL, why))), true
+		return say(550, status(5, 7, 1), fmt.Sprintf("Sender <%s> is awaiting verification for %s: %s, or see %s", address, why.User, todo(why.Kind), link(publicURL, why))), true
 	case submission.FormVisitor:
 		return say(550, status(5, 7, 1), fmt.Sprintf("From <%s> is not authorised for %s; put visitors of a form in Reply-To", address, why.User)), true
 	case submission.Malformed:
@@ -89,10 +111,20 @@ func gateRefused(err error, publicURL string) (reply smtp.Reply, ok bool) {
 		return say(451, status(4, 3, 0), "Messages can't be stored now, try again later"), true
 	case submission.Busy:
 		return say(451, status(4, 3, 2), "Too many messages at once, try again later"), true
+	case submission.OverQuota:
+		return say(450, status(4, 7, 1), fmt.Sprintf("%s has used up its %d recipients of this hour: try again in %s", why.User, why.Limit, duration(why.Wait))), true
 	case submission.CredentialSpent:
 		return say(550, status(5, 7, 0), "The one-time password is used up"), true
 	}
 	return say(451, status(4, 3, 0), "Temporary failure, try again later"), false
+}
+
+// todo says how a sender is verified.
+func todo(kind sender.Kind) string {
+	if kind == sender.KindAddress {
+		return "answer the email we sent"
+	}
+	return "publish the DNS records of its domain"
 }
 
 // link names the event, not a token: the page wants a sign-in.

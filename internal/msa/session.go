@@ -22,12 +22,11 @@ type session struct {
 	who      submission.Session // what the gate is told
 	envelope mail.Envelope      // of the running transaction
 	failures int                // passwords refused
-	failed   uint64             // hash of the last ones
 }
 
 func newSession(d *Door, wire *smtpserver.Session) *session {
 	s := &session{door: d, wire: wire}
-	s.who.Client = wire.Client()
+	s.who.Client, s.who.Transcript = wire.Client(), wire.Transcript
 	if state := wire.TLS(); state != nil {
 		s.who.TLS = strings.ReplaceAll(tls.VersionName(state.Version), " ", "") + " " + tls.CipherSuiteName(state.CipherSuite)
 	}
@@ -80,7 +79,7 @@ func (s *session) refused(ctx context.Context, err error) smtp.Reply {
 	if _, ended := errors.AsType[*account.AuthError](err); ended {
 		s.wire.Leave("credentials ended")
 	}
-	if why, ok := errors.AsType[*submission.Rejection](err); ok && why.Temporary() { // ours to mend, not the client's
+	if why, ok := errors.AsType[*submission.Rejection](err); ok && why.Temporary() && why.Reason != submission.OverQuota { // ours to mend, not the client's
 		s.wire.Log(ctx, slog.LevelWarn, "storage is in trouble", slog.String("error", why.Error()))
 	}
 	return reply

@@ -36,17 +36,18 @@ type Session struct {
 	number  uint64
 	client  netip.AddrPort
 
-	helo     string               // EHLO or HELO was said
-	tls      *tls.ConnectionState // nil in clear
-	authed   bool
-	user     string       // who that is, for the log
-	tx       *transaction // nil outside one
-	refused  string       // why there is none, when commands that need one are no error of the client's
-	bare     bool         // MAIL was said without AUTH
-	mails    int          // transactions begun
-	errors   int          // protocol errors since the last message
-	progress time.Time    // when something last got a message on
-	reason   string       // why the session ends; "" while it goes on
+	helo        string               // EHLO or HELO was said
+	tls         *tls.ConnectionState // nil in clear
+	certificate *tls.Certificate     // what was shown
+	authed      bool
+	user        string       // who that is, for the log
+	tx          *transaction // nil outside one
+	refused     string       // why there is none, when commands that need one are no error of the client's
+	bare        bool         // MAIL was said without AUTH
+	mails       int          // transactions begun
+	errors      int          // protocol errors since the last message
+	progress    time.Time    // when something last got a message on
+	reason      string       // why the session ends; "" while it goes on
 
 	mu      sync.Mutex
 	conn    net.Conn // the same as wire.conn

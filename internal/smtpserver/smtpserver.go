@@ -102,6 +102,7 @@ type Server struct {
 	readers sync.Pool // *bufio.Reader of readBuffer octets
 	started int64     // makes session ids of one process differ from those of the next
 	serial  atomic.Uint64
+	shown   atomic.Pointer[tls.Certificate] // last
 
 	listeners []net.Listener
 	closing   chan struct{} // closed when Run is to end
@@ -133,7 +134,7 @@ func New(cfg Config, deps Deps) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Server{
+	v := &Server{
 		cfg:      cfg,
 		deps:     deps,
 		rules:    cfg.rules(),
@@ -146,7 +147,9 @@ func New(cfg Config, deps Deps) (*Server, error) {
 		quiet:    10 * time.Second,
 		sessions: map[*Session]struct{}{},
 		clients:  map[netip.Prefix]int{},
-	}, nil
+	}
+	v.cfg.TLS = v.showing(cfg.TLS)
+	return v, nil
 }
 
 func (c Config) validate() error {

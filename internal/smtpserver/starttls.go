@@ -3,7 +3,9 @@ package smtpserver
 import (
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"log/slog"
+	"net"
 	"time"
 
 	"mittente/internal/smtp"
@@ -50,10 +52,15 @@ func (s *Session) handshake(ctx context.Context) error {
 	if err := s.wire.conn.SetDeadline(time.Time{}); err != nil {
 		return err
 	}
-	conn := tls.Server(s.wire.conn, s.server.cfg.TLS)
+	shown := &shownConn{Conn: s.wire.conn}
+	conn := tls.Server(shown, s.server.cfg.TLS)
 	if err := conn.HandshakeContext(ctx); err != nil {
 		return err
 	}
+	if shown.certificate == nil { // a resumed session shows none (RFC 8446 §4.6.1)
+		shown.certificate = s.server.shown.Load()
+	}
+	s.certificate = shown.certificate
 	s.wire.conn = conn
 	s.mu.Lock()
 	s.conn = conn
@@ -61,6 +68,49 @@ func (s *Session) handshake(ctx context.Context) error {
 	state := conn.ConnectionState()
 	s.tls = &state
 	return nil
+}
+
+// shownConn remembers which certificate was shown over a connection:
+// crypto/tls does not tell, and tls-server-end-point is made of it (RFC 5929 §4).
+type shownConn struct {
+	net.Conn
+
+	certificate *tls.Certificate
+}
+
+// showing returns cfg with its choice of certificate noted.
+func (v *Server) showing(cfg *tls.Config) *tls.Config {
+	if cfg == nil || cfg.GetCertificate == nil {
+		return cfg
+	}
+	choose := cfg.GetCertificate
+	cfg = cfg.Clone()
+	cfg.GetCertificate = func(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
+		c, err := choose(hello)
+		if conn, ok := hello.Conn.(*shownConn); ok && err == nil {
+			conn.certificate = c
+			v.shown.Store(c)
+		}
+		return c, err
+	}
+	return cfg
+}
+
+// Certificate returns what the server has shown in the handshake; nil in clear,
+// and where that is not known.
+func (s *Session) Certificate() *x509.Certificate {
+	switch c := s.certificate; {
+	case c == nil || len(c.Certificate) == 0:
+		return nil
+	case c.Leaf != nil:
+		return c.Leaf
+	default:
+		leaf, err := x509.ParseCertificate(c.Certificate[0])
+		if err != nil {
+			return nil
+		}
+		return leaf
+	}
 }
 
 // forget drops what the client said in clear (RFC 3207 §4.2).
