@@ -3,6 +3,7 @@ package account
 import (
 	"context"
 	"crypto/subtle"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/netip"
@@ -74,11 +75,29 @@ func (v verifier) live(now time.Time) bool {
 //
 // The first line that fits counts. Users are known from memory. A refusal for
 // BadCredentials is never spoken from memory alone: it always has cost a look
-// into the database and the same hashes, whether there is such a user or not.
+// into the database and the same hashes, whether there is such a user or not, and
+// 2 ms, in which what the database does for one more or less does not show.
 func (a *Accounts) Authenticate(ctx context.Context, attempt AuthAttempt) (Principal, error) {
+	until := time.Now().Add(refusalTime)
 	p, err := a.authenticate(ctx, attempt)
 	a.authenticated(p, err)
-	return p, err
+	return p, withhold(ctx, err, until)
+}
+
+const refusalTime = 2 * time.Millisecond
+
+// withhold returns err, one of BadCredentials not before a certain time.
+func withhold(ctx context.Context, err error, until time.Time) error {
+	if refused, ok := errors.AsType[*AuthError](err); !ok || refused.Reason != BadCredentials {
+		return err
+	}
+	t := time.NewTimer(time.Until(until))
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-ctx.Done():
+	}
+	return err
 }
 
 // authenticated counts what Authenticate or an Exchange came to.

@@ -14,6 +14,7 @@ import (
 	"net/netip"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/xdg-go/scram"
 )
@@ -88,6 +89,7 @@ func (a *Accounts) Exchange(s ScramAttempt) *Exchange {
 // when the database did not answer. After an error the exchange is over. A user
 // that is not there is led through all of it, to the error of a wrong password.
 func (x *Exchange) Step(ctx context.Context, client string) (server string, done bool, err error) {
+	until := time.Now().Add(refusalTime)
 	x.step++
 	switch x.step {
 	case 1:
@@ -108,7 +110,7 @@ func (x *Exchange) Step(ctx context.Context, client string) (server string, done
 	if _, refused := errors.AsType[*AuthError](err); refused || x.step == 2 && err == nil {
 		x.accounts.authenticated(x.principal, err)
 	}
-	return server, false, err
+	return server, false, withhold(ctx, err, until)
 }
 
 // Principal returns who was authenticated; it is the zero one before Step said done.
@@ -122,7 +124,7 @@ func (x *Exchange) Principal() Principal {
 // greet answers client-first. Nobody is looked up for it, so it can't tell whom there is.
 func (x *Exchange) greet(first string) (string, error) {
 	binds := strings.HasPrefix(first, "p=")
-	if binds != x.attempt.Plus {
+	if binds != x.attempt.Plus || !utf8.ValidString(first) {
 		return "", ErrExchange
 	}
 	x.first = first
