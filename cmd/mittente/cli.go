@@ -29,6 +29,8 @@ type cli struct {
 	Domain     domainCmd     `cmd:"" help:"Sender domains: their DNS records and their verification."`
 	Queue      queueCmd      `cmd:"" help:"Recipients that wait, and those that went."`
 	Message    messageCmd    `cmd:"" help:"Accepted messages: what became of them, and their bytes."`
+	Alert      alertCmd      `cmd:"" help:"Troubles that an operator should know of, repeated ones in one entry."`
+	Audit      auditCmd      `cmd:"" help:"Who did what."`
 	Ports      portsCmd      `cmd:"" help:"The ports a running relay listens on, and those it skipped."`
 	Send       sendCmd       `cmd:"" help:"Send a test mail through the running relay's own door and show the transcript."`
 	Doctor     doctorCmd     `cmd:"" help:"Look at everything that has to be right, and say what to do about what is not."`
@@ -134,7 +136,7 @@ func (a *app) again() string {
 // has to be typed to reach the same configuration. A `domain ls` between
 // backquotes is a command as well.
 func (a *app) hint(text string) string {
-	const commands = `((?:account|backup|completion|config|demo|doctor|domain|init|list|message|ports|queue|restore|send|serve|user|version)\b)`
+	const commands = `((?:account|alert|audit|backup|completion|config|demo|doctor|domain|init|list|message|ports|queue|restore|send|serve|user|version)\b)`
 	again := strings.ReplaceAll(a.again(), "$", "$$")
 	text = regexp.MustCompile(`\bmittente `+commands).ReplaceAllString(text, again+" $1")
 	return regexp.MustCompile("`"+commands).ReplaceAllString(text, "`"+again+" $1")

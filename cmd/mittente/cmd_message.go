@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"mittente/internal/alert"
 	"mittente/internal/db"
 	"mittente/internal/event"
 	"mittente/internal/id"
@@ -145,7 +146,7 @@ func (h *house) stored(tx *db.Tx, m id.Message) (queue.Stored, error) {
 
 // unknownID says of an id that nothing has where those are shown that something has.
 func unknownID(err error, what, listing string) error {
-	if !errors.Is(err, queue.ErrNotFound) {
+	if !isAny(err, queue.ErrNotFound, alert.ErrNotFound) {
 		return err
 	}
 	return fmt.Errorf("%s %w: %s shows all", what, errNotFound, listing)

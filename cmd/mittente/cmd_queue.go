@@ -17,6 +17,11 @@ import (
 type queueCmd struct {
 	Ls   queueLsCmd   `cmd:"" help:"List recipients: those that wait, or with --state those in any state."`
 	Show queueShowCmd `cmd:"" help:"Show a recipient, or all recipients of a message."`
+
+	Retry   queueRetryCmd   `cmd:"" help:"Attempt now what waits for its time."`
+	Hold    queueHoldCmd    `cmd:"" help:"Attempt no more what waits, until it is released."`
+	Release queueReleaseCmd `cmd:"" help:"Let go on what is held."`
+	Cancel  queueCancelCmd  `cmd:"" help:"Take back what was not delivered yet; its senders are not told."`
 }
 
 type recipientView struct {
@@ -59,34 +64,25 @@ func recipientColumns() []column[recipientView] {
 }
 
 type queueLsCmd struct {
-	State   string `enum:",pending,leased,held,delivered,failed,expired,cancelled,suppressed,all" default:"" help:"Only this state; default: all that wait." placeholder:"STATE"`
-	Domain  string `help:"Only recipients at this domain." placeholder:"D"`
-	Account number `help:"Only those of this account." placeholder:"N"`
-	Limit   number `default:"100" help:"At most so many."`
+	selectionFlags
+
+	State string `default:"" enum:",pending,leased,held,delivered,failed,expired,cancelled,suppressed,all" help:"Only this state; default: all that wait." placeholder:"STATE"`
+	Limit number `default:"100" help:"At most so many."`
 }
 
 // Run lists recipients.
 func (c queueLsCmd) Run(ctx context.Context, a *app) error {
-	var selected queue.Selection
-	if c.Domain != "" {
-		domain, err := mail.ParseDomain(c.Domain)
-		if err != nil {
-			return fmt.Errorf("%w: %w", errUsage, err)
-		}
-		selected.Domain = domain
-	}
 	states := []queue.State{queue.State(c.State)}
 	if c.State == "all" {
 		states = append([]queue.State{""}, settledStates()...)
 	}
 	return a.with(ctx, reads, func(h *house) error {
+		selected, err := c.selection(ctx, h)
+		if err != nil {
+			return err
+		}
 		var all []recipientView
-		err := h.db.View(ctx, func(tx *db.Tx) (err error) {
-			if c.Account != 0 {
-				if selected.Account, err = h.accountID(tx, int64(c.Account)); err != nil {
-					return err
-				}
-			}
+		err = h.db.View(ctx, func(tx *db.Tx) error {
 			for _, selected.State = range states {
 				found, err := h.queue.Recipients(tx, selected, queue.Page{Limit: int(c.Limit)})
 				if err != nil {

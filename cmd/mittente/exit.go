@@ -11,6 +11,7 @@ import (
 	"github.com/alecthomas/kong"
 
 	"mittente/internal/account"
+	"mittente/internal/alert"
 	"mittente/internal/db"
 	"mittente/internal/event"
 	"mittente/internal/queue"
@@ -79,7 +80,7 @@ func exitCode(err error) int {
 		return exitUsage
 	case errors.As(err, &config):
 		return exitConfig
-	case isAny(err, errNotFound, account.ErrNotFound, queue.ErrNotFound, event.ErrNotFound, spool.ErrGone):
+	case isAny(err, errNotFound, account.ErrNotFound, queue.ErrNotFound, event.ErrNotFound, alert.ErrNotFound, spool.ErrGone):
 		return exitNotFound
 	case isAny(err, errConflict, account.ErrConflict, queue.ErrMove):
 		return exitConflict
