@@ -21,6 +21,7 @@ import (
 	"mittente/internal/dispatch"
 	"mittente/internal/msa"
 	"mittente/internal/queue"
+	"mittente/internal/route"
 	"mittente/internal/smtpserver"
 	"mittente/internal/submission"
 )
@@ -142,11 +143,11 @@ func (r *relay) certificates(reg *prometheus.Registry) error {
 // outward makes the rooms by which mail leaves.
 func (r *relay) outward(reg prometheus.Registerer) error {
 	h := r.house
-	var err error
-	r.courier, err = delivery.New(delivery.Config{
-		Hostname: r.cfg.Hostname, Port: r.cfg.Delivery.Port, Routes: r.cfg.routes(),
-	}, h.resolver, r.log, reg)
+	router, err := route.New(route.Config{Hostname: r.cfg.Hostname, Port: r.cfg.Delivery.Port, Static: r.cfg.routes()}, h.resolver)
 	if err != nil {
+		return err
+	}
+	if r.courier, err = delivery.New(delivery.Config{Hostname: r.cfg.Hostname}, router, r.log, reg); err != nil {
 		return err
 	}
 	r.dispatcher = dispatch.New(dispatch.Deps{
@@ -298,11 +299,11 @@ func (r *relay) close() error {
 	return errors.Join(errs...)
 }
 
-// routes is [[route]] in the words of room delivery.
-func (l *loaded) routes() []delivery.Route {
-	return convert(l.Routes, func(c RouteConfig) delivery.Route {
-		return delivery.Route{
-			Domain: c.Domain, NextHop: c.NextHop, TLS: delivery.TLSPolicy(c.TLS), Username: c.Username, Password: c.Password,
+// routes is [[route]] in the words of room route.
+func (l *loaded) routes() []route.Static {
+	return convert(l.Routes, func(c RouteConfig) route.Static {
+		return route.Static{
+			Domain: c.Domain, NextHop: c.NextHop, TLS: route.TLSPolicy(c.TLS), Username: c.Username, Password: c.Password,
 		}
 	})
 }

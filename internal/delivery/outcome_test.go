@@ -10,7 +10,9 @@ import (
 	"unicode/utf8"
 
 	"mittente/internal/mail"
+	"mittente/internal/route"
 	"mittente/internal/smtp"
+	"mittente/internal/smtpclient"
 )
 
 type tlsState = tls.ConnectionState
@@ -24,46 +26,56 @@ func readReply(tb testing.TB, text string) (smtp.Reply, error) {
 func TestJudge(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
-		stage  stage
+		stage  smtpclient.Stage
 		reply  string
 		routed bool
 		want   string
 	}{
-		{atGreeting, "450 x", false, "delayed site 450 4.0.0 x"},
-		{atGreeting, "554 5.7.1 x", false, "delayed site 554 5.7.1 x"},
-		{atHello, "550 x", false, "delayed site 550 5.0.0 x"},
-		{atTLS, "454 4.7.0 x", false, "delayed site 454 4.7.0 x"},
-		{atAuth, "535 5.7.8 x", true, "delayed site 535 5.7.8 x"},
-		{atReset, "503 x", false, "delayed site 503 5.0.0 x"},
-		{atMail, "450 x", false, "delayed message 450 4.0.0 x"},
-		{atMail, "452 4.3.1 x", false, "delayed site 452 4.3.1 x"},
-		{atMail, "450 4.7.1 x", false, "delayed message 450 4.7.1 x"},
-		{atMail, "421 4.7.1 x", false, "delayed site 421 4.7.1 x"},
-		{atMail, "550 5.7.1 x", false, "failed message 550 5.7.1 x"},
-		{atMail, "530 5.7.0 x", false, "failed message 530 5.7.0 x"},
-		{atMail, "530 5.7.0 x", true, "delayed site 530 5.7.0 x"},
-		{atMail, "250 2.0.0 x", false, "delayed site 250 4.5.0 unexpected reply to MAIL: x"},
-		{atRcpt, "450 4.7.1 x", false, "delayed recipient 450 4.7.1 x"},
-		{atRcpt, "452 4.3.1 x", false, "delayed recipient 452 4.3.1 x"},
-		{atRcpt, "550 5.1.1 x", false, "failed recipient 550 5.1.1 x"},
-		{atRcpt, "535 5.7.8 x", true, "failed recipient 535 5.7.8 x"},
-		{atRcpt, "421 x", false, "delayed site 421 4.0.0 x"},
-		{atData, "451 x", false, "delayed message 451 4.0.0 x"},
-		{atData, "451 4.3.0 x", false, "delayed site 451 4.3.0 x"},
-		{atData, "554 x", false, "failed message 554 5.0.0 x"},
-		{atEnd, "451 4.7.1 x", false, "delayed message 451 4.7.1 x"},
-		{atEnd, "552 5.3.4 x", false, "failed message 552 5.3.4 x"},
-		{atEnd, "421 4.3.2 x", false, "delayed site 421 4.3.2 x"},
-		{atEnd, "354 x", false, "delayed site 354 4.5.0 unexpected reply to end of data: x"},
+		{smtpclient.AtGreeting, "450 x", false, "delayed site 450 4.0.0 x"},
+		{smtpclient.AtGreeting, "554 5.7.1 x", false, "delayed site 554 5.7.1 x"},
+		{smtpclient.AtHello, "550 x", false, "delayed site 550 5.0.0 x"},
+		{smtpclient.AtTLS, "454 4.7.0 x", false, "delayed site 454 4.7.0 x"},
+		{smtpclient.AtAuth, "535 5.7.8 x", true, "delayed site 535 5.7.8 x"},
+		{smtpclient.AtReset, "503 x", false, "delayed site 503 5.0.0 x"},
+		{smtpclient.AtMail, "450 x", false, "delayed message 450 4.0.0 x"},
+		{smtpclient.AtMail, "452 4.3.1 x", false, "delayed site 452 4.3.1 x"},
+		{smtpclient.AtMail, "450 4.7.1 x", false, "delayed message 450 4.7.1 x"},
+		{smtpclient.AtMail, "421 4.7.1 x", false, "delayed site 421 4.7.1 x"},
+		{smtpclient.AtMail, "550 5.7.1 x", false, "failed message 550 5.7.1 x"},
+		{smtpclient.AtMail, "530 5.7.0 x", false, "failed message 530 5.7.0 x"},
+		{smtpclient.AtMail, "530 5.7.0 x", true, "delayed site 530 5.7.0 x"},
+		{smtpclient.AtMail, "250 2.0.0 x", false, "delayed site 250 4.5.0 unexpected reply to MAIL: x"},
+		{smtpclient.AtRcpt, "450 4.7.1 x", false, "delayed recipient 450 4.7.1 x"},
+		{smtpclient.AtRcpt, "452 4.3.1 x", false, "delayed recipient 452 4.3.1 x"},
+		{smtpclient.AtRcpt, "550 5.1.1 x", false, "failed recipient 550 5.1.1 x"},
+		{smtpclient.AtRcpt, "535 5.7.8 x", true, "failed recipient 535 5.7.8 x"},
+		{smtpclient.AtRcpt, "421 x", false, "delayed site 421 4.0.0 x"},
+		{smtpclient.AtData, "451 x", false, "delayed message 451 4.0.0 x"},
+		{smtpclient.AtData, "451 4.3.0 x", false, "delayed site 451 4.3.0 x"},
+		{smtpclient.AtData, "554 x", false, "failed message 554 5.0.0 x"},
+		{smtpclient.AtEnd, "451 4.7.1 x", false, "delayed message 451 4.7.1 x"},
+		{smtpclient.AtEnd, "552 5.3.4 x", false, "failed message 552 5.3.4 x"},
+		{smtpclient.AtEnd, "421 4.3.2 x", false, "delayed site 421 4.3.2 x"},
+		{smtpclient.AtEnd, "354 x", false, "delayed site 354 4.5.0 unexpected reply to end of data: x"},
 	} {
 		r, err := readReply(t, c.reply+"\r\n")
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got := show(Plan{routed: c.routed}.judge(c.stage, r)); got != c.want {
+		if got := show(*judgeFor(t, c.routed, c.stage, r)); got != c.want {
 			t.Errorf("%s %s: got %s, want %s", c.stage, c.reply, got, c.want)
 		}
 	}
+}
+
+// judgeFor judges a reply on the way of a static route or of MX records.
+func judgeFor(t *testing.T, static bool, s smtpclient.Stage, r smtp.Reply) *mail.Outcome {
+	t.Helper()
+	plan := Plan{}
+	if static {
+		plan, _ = courier(t, Config{}, route.Static{Domain: "*", NextHop: "h.example:25"}).Plan(t.Context(), "example.net")
+	}
+	return (&transaction{attempt: &attempt{plan: plan}}).judge(s, r)
 }
 
 // TestTooMany is RFC 5321 §4.5.3.1.10.
@@ -83,27 +95,10 @@ func TestTooMany(t *testing.T) {
 	}
 }
 
-// TestOneLine makes diagnostics fit for logs and screens.
-func TestOneLine(t *testing.T) {
-	t.Parallel()
-	for in, want := range map[string]string{
-		"plain":                          "plain",
-		"two\r\nlines\tand tab":          "two lines and tab",
-		"esc \x1b[31m \x7f\u0085\u2028.": "esc [31m .",
-		"not \xff utf8":                  "not ? utf8",
-		strings.Repeat("é", 501):         strings.Repeat("é", 500),
-		strings.Repeat("a", 999) + "é":   strings.Repeat("a", 999),
-	} {
-		if got := oneLine(in); got != want {
-			t.Errorf("%q: got %q", in, got)
-		}
-	}
-}
-
 // TestLost gives every error a status.
 func TestLost(t *testing.T) {
 	t.Parallel()
-	if got := show(lost(atRcpt, errors.New("reset"))); got != "delayed site 4.4.2 connection lost at RCPT: reset" {
+	if got := show(lost(smtpclient.AtRcpt, errors.New("reset"))); got != "delayed site 4.4.2 connection lost at RCPT: reset" {
 		t.Error(got)
 	}
 }
@@ -115,7 +110,7 @@ func FuzzJudge(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, text string) {
 		r, err := readReply(t, text)
-		for _, s := range []stage{atGreeting, atHello, atTLS, atAuth, atReset, atMail, atRcpt, atData, atEnd} {
+		for _, s := range []smtpclient.Stage{smtpclient.AtGreeting, smtpclient.AtHello, smtpclient.AtTLS, smtpclient.AtAuth, smtpclient.AtReset, smtpclient.AtMail, smtpclient.AtRcpt, smtpclient.AtData, smtpclient.AtEnd} {
 			o := lost(s, err1(err))
 			if err == nil {
 				o = judge(s, r)
@@ -131,7 +126,6 @@ func FuzzJudge(f *testing.F) {
 				t.Errorf("%s %q: diagnostic %q", s, text, o.Diagnostic)
 			}
 		}
-		parseExtensions(r)
 	})
 }
 

@@ -5,7 +5,60 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"mittente/internal/mail"
+	"mittente/internal/route"
+	"mittente/internal/smtpclient"
 )
+
+// terms are what a connection is asked for: mail may travel over one that
+// satisfies them. The name that EHLO says and the source are the courier's.
+type terms struct {
+	to       destination
+	security smtpclient.Security // at least
+}
+
+// destination is what must be the same for a connection to be used again.
+type destination struct {
+	host               string
+	port               int
+	username, password string
+	clear              bool // in clear by choice: that is no connection for mail which would have TLS, nor the other way round
+}
+
+func termsOf(h route.Host, p Plan, policy route.TLSPolicy) terms {
+	t := terms{to: destination{host: h.Name, port: h.Port, clear: policy == route.TLSNone}, security: securityOf(policy)}
+	t.to.username, t.to.password = p.Credentials()
+	return t
+}
+
+// securityOf is the least protection that a policy is content with.
+func securityOf(policy route.TLSPolicy) smtpclient.Security {
+	switch policy {
+	case route.TLSVerify:
+		return smtpclient.Verified
+	case route.TLSEncrypt:
+		return smtpclient.Encrypted
+	case route.TLSNone, route.TLSMay:
+	}
+	return smtpclient.Clear
+}
+
+// link is a connection with what it may be used for.
+type link struct {
+	*smtpclient.Conn
+	to     destination
+	remote string // address
+	used   int    // transactions begun
+	reused bool   // taken from the pool
+	timer  *time.Timer
+}
+
+// sign adds to o where it comes from.
+func (l *link) sign(o mail.Outcome) mail.Outcome {
+	o.RemoteMTA, o.RemoteAddr, o.TLS = l.to.host, l.remote, l.TLS()
+	return o
+}
 
 // maxLeaving bounds the connections that wait for the reply to QUIT.
 const maxLeaving = 64
@@ -18,49 +71,49 @@ type pool struct {
 	waiting sync.WaitGroup // for those that take leave
 
 	mu      sync.Mutex
-	idle    map[terms][]*conn // the one used last at the end
+	idle    map[destination][]*link // the one used last at the end
 	n       int
 	leaving int
 	closed  bool
 }
 
 func newPool(timeout time.Duration, limit int, m *metrics) *pool {
-	return &pool{timeout: timeout, max: limit, metrics: m, idle: map[terms][]*conn{}}
+	return &pool{timeout: timeout, max: limit, metrics: m, idle: map[destination][]*link{}}
 }
 
-// get returns an idle connection made under t, or nil.
-func (p *pool) get(t terms) *conn {
+// get returns an idle connection that satisfies t, or nil.
+func (p *pool) get(t terms) *link {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	list := p.idle[t]
-	if len(list) == 0 {
-		return nil
+	for _, l := range slices.Backward(p.idle[t.to]) {
+		if l.Security() >= t.security {
+			p.take(l)
+			l.timer.Stop()
+			l.reused = true
+			return l
+		}
 	}
-	c := list[len(list)-1]
-	p.take(c)
-	c.timer.Stop()
-	c.reused = true
-	return c
+	return nil
 }
 
-// put keeps c for another attempt; when there is no room, any other gives way.
-func (p *pool) put(c *conn) {
+// put keeps l for another attempt; when there is no room, any other gives way.
+func (p *pool) put(l *link) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.closed {
-		p.leave(c)
+		p.leave(l)
 		return
 	}
 	if p.n >= p.max {
 		p.evict()
 	}
-	p.idle[c.terms] = append(p.idle[c.terms], c)
+	p.idle[l.to] = append(p.idle[l.to], l)
 	p.n++
 	p.metrics.idle.Set(float64(p.n))
-	if c.timer == nil {
-		c.timer = time.AfterFunc(p.timeout, func() { p.expire(c) })
+	if l.timer == nil {
+		l.timer = time.AfterFunc(p.timeout, func() { p.expire(l) })
 	} else {
-		c.timer.Reset(p.timeout)
+		l.timer.Reset(p.timeout)
 	}
 }
 
@@ -68,40 +121,40 @@ func (p *pool) put(c *conn) {
 // so that none can keep the others out. p.mu is held.
 func (p *pool) evict() {
 	for _, list := range p.idle {
-		c := list[0]
-		p.take(c)
-		c.timer.Stop()
-		p.leave(c)
+		l := list[0]
+		p.take(l)
+		l.timer.Stop()
+		p.leave(l)
 		return
 	}
 }
 
-func (p *pool) expire(c *conn) {
+func (p *pool) expire(l *link) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.take(c) {
-		p.leave(c)
+	if p.take(l) {
+		p.leave(l)
 	}
 }
 
 // quit ends a connection without keeping the attempt waiting.
-func (p *pool) quit(c *conn) {
+func (p *pool) quit(l *link) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.leave(c)
+	p.leave(l)
 }
 
-// take removes c from the idle ones; false when it is not among them. p.mu is held.
-func (p *pool) take(c *conn) bool {
-	list := p.idle[c.terms]
-	i := slices.Index(list, c)
+// take removes l from the idle ones; false when it is not among them. p.mu is held.
+func (p *pool) take(l *link) bool {
+	list := p.idle[l.to]
+	i := slices.Index(list, l)
 	if i < 0 {
 		return false
 	}
 	if list = slices.Delete(list, i, i+1); len(list) == 0 {
-		delete(p.idle, c.terms)
+		delete(p.idle, l.to)
 	} else {
-		p.idle[c.terms] = list
+		p.idle[l.to] = list
 	}
 	p.n--
 	p.metrics.idle.Set(float64(p.n))
@@ -110,14 +163,14 @@ func (p *pool) take(c *conn) bool {
 
 // leave says QUIT in the background; where that is not to be waited for, it
 // closes. p.mu is held.
-func (p *pool) leave(c *conn) {
-	if c.broken || p.closed || p.leaving >= maxLeaving {
-		c.close()
+func (p *pool) leave(l *link) {
+	if l.Broken() || p.closed || p.leaving >= maxLeaving {
+		l.Close()
 		return
 	}
 	p.leaving++
 	p.waiting.Go(func() {
-		c.quit()
+		l.Quit()
 		p.mu.Lock()
 		defer p.mu.Unlock()
 		p.leaving--
@@ -128,9 +181,9 @@ func (p *pool) leave(c *conn) {
 func (p *pool) close() {
 	p.mu.Lock()
 	for _, list := range p.idle {
-		for _, c := range list {
-			c.timer.Stop()
-			p.leave(c)
+		for _, l := range list {
+			l.timer.Stop()
+			p.leave(l)
 		}
 	}
 	clear(p.idle)
@@ -145,6 +198,7 @@ type scratch struct {
 	w    *bufio.Writer // 64 KiB: a common message leaves in one write
 	read []byte
 	to   []int
+	rcpt []mail.Rcpt
 }
 
 // scratchPool lends scratch out.
@@ -159,5 +213,6 @@ func (p *scratchPool) get() *scratch {
 
 func (p *scratchPool) put(s *scratch) {
 	s.w.Reset(nil)
+	clear(s.rcpt[:cap(s.rcpt)])
 	p.pool.Put(s)
 }

@@ -28,6 +28,7 @@ import (
 
 	"mittente/internal/dns"
 	"mittente/internal/mail"
+	"mittente/internal/route"
 )
 
 // TestMain holds the room to leaving no goroutine behind.
@@ -112,14 +113,15 @@ func (s *scenario) play(t *testing.T) {
 	if s.header("trust", "yes") == "no" {
 		cfg.TLSRoots = x509.NewCertPool()
 	}
+	var routes []route.Static
 	if r := strings.Fields(s.header("route", "")); len(r) > 0 {
-		route := Route{Domain: "*", NextHop: r[0], TLS: TLSPolicy(r[1])}
+		way := route.Static{Domain: "*", NextHop: r[0], TLS: route.TLSPolicy(r[1])}
 		if len(r) == 4 {
-			route.Username, route.Password = r[2], r[3]
+			way.Username, way.Password = r[2], r[3]
 		}
-		cfg.Routes = []Route{route}
+		routes = append(routes, way)
 	}
-	c := courier(t, cfg)
+	c := courier(t, cfg, routes...)
 	plan, o := c.Plan(t.Context(), "example.net")
 	if o != nil {
 		t.Fatal(*o)
@@ -146,6 +148,7 @@ func (s *scenario) job(t *testing.T) Job {
 	content := strings.NewReplacer(`\n`, "\r\n", `\r`, "\r").Replace(s.header("content", `Subject: hi\n\nHello\n`))
 	job := Job{
 		From:     reversePath(t, s.header("from", "sender@example.org")),
+		TLS:      route.TLSPolicy(s.header("demands", "")),
 		EightBit: strings.Contains(s.header("needs", ""), "8bit"),
 		SMTPUTF8: strings.Contains(s.header("needs", ""), "utf8"),
 		Size:     int64(len(content)),
@@ -206,7 +209,7 @@ func show(o mail.Outcome) string {
 }
 
 // courier is one for tests, with a resolver that knows the zone below.
-func courier(tb testing.TB, cfg Config) *Courier {
+func courier(tb testing.TB, cfg Config, routes ...route.Static) *Courier {
 	tb.Helper()
 	if cfg.Hostname == "" {
 		cfg.Hostname = "relay.example.org"
@@ -215,7 +218,11 @@ func courier(tb testing.TB, cfg Config) *Courier {
 	if err != nil {
 		tb.Fatal(err)
 	}
-	c, err := New(cfg, resolver, slog.New(slog.DiscardHandler), nil)
+	router, err := route.New(route.Config{Hostname: cfg.Hostname, Static: routes}, resolver)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	c, err := New(cfg, router, slog.New(slog.DiscardHandler), nil)
 	if err != nil {
 		tb.Fatal(err)
 	}

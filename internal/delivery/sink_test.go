@@ -17,6 +17,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"mittente/internal/mail"
+	"mittente/internal/route"
 )
 
 // sink is a server on a loopback port that takes everything.
@@ -118,10 +119,9 @@ func (s *sink) content(r *bufio.Reader) error {
 }
 
 // toSink returns a courier and the plan that leads to s.
-func toSink(tb testing.TB, s *sink, policy TLSPolicy, cfg Config) (*Courier, Plan) {
+func toSink(tb testing.TB, s *sink, policy route.TLSPolicy, cfg Config) (*Courier, Plan) {
 	tb.Helper()
-	cfg.Routes = []Route{{Domain: "*", NextHop: s.listener.Addr().String(), TLS: policy}}
-	c := courier(tb, cfg)
+	c := courier(tb, cfg, route.Static{Domain: "*", NextHop: s.listener.Addr().String(), TLS: policy})
 	tb.Cleanup(c.Close)
 	plan, o := c.Plan(tb.Context(), "example.net")
 	if o != nil {
@@ -163,7 +163,7 @@ func TestManyAtOnce(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			newSink(t, s)
-			c, plan := toSink(t, s, TLSMay, Config{MaxPerConnection: 7})
+			c, plan := toSink(t, s, route.TLSMay, Config{MaxPerConnection: 7})
 			small, large := bodyOf(1_000), bodyOf(1_000_000)
 			var wg sync.WaitGroup
 			for range 8 {
@@ -195,7 +195,7 @@ func TestManyAtOnce(t *testing.T) {
 // TestLargeContentIsStreamed: 25 MB pass through little memory.
 func TestLargeContentIsStreamed(t *testing.T) {
 	s := newSink(t, &sink{})
-	c, plan := toSink(t, s, TLSNone, Config{})
+	c, plan := toSink(t, s, route.TLSNone, Config{})
 	job := jobOf(t, nil)
 	job.Content = func() (io.ReadCloser, error) {
 		return io.NopCloser(io.LimitReader(endless{}, 25_000_000)), nil
@@ -233,7 +233,7 @@ func TestMetrics(t *testing.T) {
 	t.Parallel()
 	s := newSink(t, &sink{})
 	reg := prometheus.NewRegistry()
-	c, plan := toSink(t, s, TLSMay, Config{})
+	c, plan := toSink(t, s, route.TLSMay, Config{})
 	m, err := newMetrics(reg)
 	if err != nil {
 		t.Fatal(err)
@@ -268,7 +268,7 @@ func TestMetrics(t *testing.T) {
 // BenchmarkDeliver hands 10 KB over a connection that is used again.
 func BenchmarkDeliver(b *testing.B) {
 	cert := certificate(b, "sink")
-	for _, policy := range []TLSPolicy{TLSNone, TLSEncrypt} {
+	for _, policy := range []route.TLSPolicy{route.TLSNone, route.TLSEncrypt} {
 		b.Run(fmt.Sprintf("tls=%s", policy), func(b *testing.B) {
 			s := newSink(b, &sink{tls: &tls.Config{Certificates: []tls.Certificate{cert}}})
 			c, plan := toSink(b, s, policy, Config{MaxPerConnection: 1 << 30})
@@ -287,7 +287,7 @@ func BenchmarkDeliver(b *testing.B) {
 // BenchmarkDeliverParallel does so from many attempts at once.
 func BenchmarkDeliverParallel(b *testing.B) {
 	s := newSink(b, &sink{})
-	c, plan := toSink(b, s, TLSNone, Config{})
+	c, plan := toSink(b, s, route.TLSNone, Config{})
 	job := jobOf(b, bodyOf(10_000))
 	b.ReportAllocs()
 	b.SetParallelism(10)

@@ -1,7 +1,6 @@
 package delivery
 
 import (
-	"bufio"
 	"errors"
 	"io"
 	"slices"
@@ -9,17 +8,17 @@ import (
 
 	"mittente/internal/mail"
 	"mittente/internal/smtp"
+	"mittente/internal/smtpclient"
 )
 
 // transaction is MAIL, RCPT and DATA for some recipients of an attempt (RFC 5321 §3.3).
 type transaction struct {
-	attempt  *attempt
-	conn     *conn
-	to       []int // indices of recipients
-	w        *bufio.Writer
-	accepted []int // those the server said yes to
-	awaited  int   // replies still to come for a pipelined group
-	answered bool  // a reply came: the connection was alive
+	attempt   *attempt
+	link      *link
+	to        []int // indices of recipients
+	wire      *smtpclient.Transaction
+	accepted  []int // those the server said yes to
+	outOfStep bool  // the server does not pipeline, whatever it says: the same again, one by one
 }
 
 // run settles recipients that get a final answer; some may stay pending for
@@ -36,13 +35,19 @@ func (t *transaction) run() *mail.Outcome {
 		return nil
 	}
 	defer content.Close()
-	t.w = t.attempt.scratch.w
-	t.w.Reset(t.conn)
-	if t.conn.ext.pipelining {
-		if o := t.writeGroup(); o != nil {
-			return o
-		}
+	if t.wire, err = t.link.Begin(t.attempt.scratch.w, t.envelope(), t.pace()); err != nil {
+		return gone(smtpclient.AtMail, err)
 	}
+	o := t.commands(content)
+	if o != nil && o.Code == 0 && t.wire.Pipelined() && t.wire.Answered() && t.link.Broken() {
+		// It may have choked on the group.
+		t.attempt.courier.singly.add(t.link.to.host)
+	}
+	return o
+}
+
+// commands goes through the transaction; it returns as run does.
+func (t *transaction) commands(content io.Reader) *mail.Outcome {
 	if o := t.reset(); o != nil {
 		return o
 	}
@@ -50,28 +55,49 @@ func (t *transaction) run() *mail.Outcome {
 	if o != nil {
 		return o
 	}
-	if refused && !t.conn.ext.pipelining {
+	if refused && !t.wire.Pipelined() {
 		return nil
 	}
 	if o := t.rcpt(); o != nil {
 		return o
 	}
-	if len(t.accepted) == 0 && !t.conn.ext.pipelining {
+	if len(t.accepted) == 0 && !t.wire.Pipelined() {
 		return nil
 	}
 	return t.data(content)
 }
 
+func (t *transaction) answered() bool { return t.wire != nil && t.wire.Answered() }
+
+func (t *transaction) pace() smtpclient.Pace {
+	if t.attempt.courier.singly.has(t.link.to.host) {
+		return smtpclient.Singly
+	}
+	return smtpclient.Grouped
+}
+
+func (t *transaction) envelope() smtpclient.Envelope {
+	job, s := &t.attempt.job, t.attempt.scratch
+	s.rcpt = s.rcpt[:0]
+	for _, i := range t.to {
+		s.rcpt = append(s.rcpt, job.To[i])
+	}
+	return smtpclient.Envelope{
+		From: job.From, To: s.rcpt, UTF8: t.needsUTF8(), EightBit: job.EightBit, Size: job.Size,
+		Return: job.Return, EnvelopeID: job.EnvelopeID,
+	}
+}
+
 // unfit returns an outcome when the server has said that it can't take the
 // message: content never changes, so it fails.
 func (t *transaction) unfit() *mail.Outcome {
-	job, ext := &t.attempt.job, &t.conn.ext
+	job, ext := &t.attempt.job, t.link.Extensions()
 	switch {
-	case ext.size > 0 && job.Size > ext.size: // RFC 1870 §6.1
-		return unsendable(3, 4, "message of "+strconv.FormatInt(job.Size, 10)+" octets, and the server takes "+strconv.FormatInt(ext.size, 10))
-	case t.needsUTF8() && !ext.utf8: // RFC 6531 §3.5
+	case ext.Size > 0 && job.Size > ext.Size: // RFC 1870 §6.1
+		return unsendable(3, 4, "message of "+strconv.FormatInt(job.Size, 10)+" octets, and the server takes "+strconv.FormatInt(ext.Size, 10))
+	case t.needsUTF8() && !ext.UTF8: // RFC 6531 §3.5
 		return unsendable(6, 7, "the message needs SMTPUTF8, which the server does not offer")
-	case job.EightBit && !ext.eightBit: // RFC 6152 §3
+	case job.EightBit && !ext.EightBit: // RFC 6152 §3
 		return unsendable(6, 3, "the message is 8-bit, and the server does not offer 8BITMIME")
 	}
 	return nil
@@ -91,7 +117,7 @@ func unreadable(err error) mail.Outcome {
 
 // settle gives recipients their outcome.
 func (t *transaction) settle(to []int, o mail.Outcome) {
-	o = t.conn.sign(o)
+	o = t.link.sign(o)
 	for _, i := range to {
 		if t.attempt.pending(i) {
 			t.attempt.outcomes[i] = o
@@ -99,109 +125,45 @@ func (t *transaction) settle(to []int, o mail.Outcome) {
 	}
 }
 
-// writeGroup sends all commands in one write (RFC 2920 §3.1: DATA comes last).
-func (t *transaction) writeGroup() *mail.Outcome {
-	t.awaited = len(t.to) + 2
-	if t.conn.open {
-		t.awaited++
-		t.line("RSET")
-	}
-	t.writeMail()
-	for _, i := range t.to {
-		t.writeRcpt(i)
-	}
-	t.line("DATA")
-	return t.flush(atMail)
+func gone(s smtpclient.Stage, err error) *mail.Outcome {
+	o := lost(s, err)
+	return &o
 }
 
-// line buffers; what fails is told by flush.
-func (t *transaction) line(parts ...string) {
-	for _, s := range parts {
-		_, _ = t.w.WriteString(s)
+func (t *transaction) judge(s smtpclient.Stage, r smtp.Reply) *mail.Outcome {
+	if t.attempt.plan.Static() && s == smtpclient.AtMail && wantsAuth(r.Code) {
+		s = smtpclient.AtAuth
 	}
-	_, _ = t.w.WriteString("\r\n")
-}
-
-func (t *transaction) flush(s stage) *mail.Outcome {
-	if err := t.w.Flush(); err != nil {
-		o := lost(s, err)
-		return &o
-	}
-	return nil
-}
-
-func (t *transaction) writeMail() {
-	job, ext := &t.attempt.job, &t.conn.ext
-	size, body, utf8 := "", "", ""
-	if ext.sizes && job.Size > 0 {
-		size = " SIZE=" + strconv.FormatInt(job.Size, 10)
-	}
-	if job.EightBit {
-		body = " BODY=8BITMIME"
-	}
-	if t.needsUTF8() {
-		utf8 = " SMTPUTF8"
-	}
-	t.line("MAIL FROM:<", job.From.String(), ">", size, body, utf8)
-}
-
-func (t *transaction) writeRcpt(i int) { t.line("RCPT TO:<", t.attempt.job.To[i].To.String(), ">") }
-
-// ask reads the reply at s; without pipelining the command is sent first.
-func (t *transaction) ask(s stage, write func()) (smtp.Reply, *mail.Outcome) {
-	if !t.conn.ext.pipelining {
-		write()
-		if o := t.flush(s); o != nil {
-			return smtp.Reply{}, o
-		}
-	}
-	return t.reply(s)
-}
-
-func (t *transaction) reply(s stage) (smtp.Reply, *mail.Outcome) {
-	r, err := t.conn.reply(s)
-	if err != nil {
-		o := lost(s, err)
-		return smtp.Reply{}, &o
-	}
-	t.awaited--
-	t.answered = t.answered || r.Code != codeClosing
-	return r, nil
+	o := judge(s, r)
+	return &o
 }
 
 // reset ends what an earlier transaction left open.
 func (t *transaction) reset() *mail.Outcome {
-	if !t.conn.open {
+	if !t.wire.Unfinished() {
 		return nil
 	}
-	r, o := t.ask(atReset, func() { t.line("RSET") })
-	if o != nil {
-		return o
+	r, err := t.wire.Reset()
+	if err != nil {
+		return gone(smtpclient.AtReset, err)
 	}
 	if r.Class() != 2 {
-		return t.judge(atReset, r)
+		return t.judge(smtpclient.AtReset, r)
 	}
-	t.conn.open = false
 	return nil
-}
-
-func (t *transaction) judge(s stage, r smtp.Reply) *mail.Outcome {
-	o := t.attempt.plan.judge(s, r)
-	return &o
 }
 
 // mail names the reverse-path. refused: all recipients are settled, but in a
 // pipelined group their replies are still to come.
 func (t *transaction) mail() (o *mail.Outcome, refused bool) {
-	r, o := t.ask(atMail, t.writeMail)
-	if o != nil {
-		return o, false
+	r, err := t.wire.Mail()
+	if err != nil {
+		return gone(smtpclient.AtMail, err), false
 	}
 	if r.Class() == 2 {
-		t.conn.open = true
 		return nil, false
 	}
-	if o = t.judge(atMail, r); o.Scope == mail.ScopeSite {
+	if o = t.judge(smtpclient.AtMail, r); o.Scope == mail.ScopeSite {
 		return o, true
 	}
 	t.settle(t.to, *o)
@@ -211,26 +173,40 @@ func (t *transaction) mail() (o *mail.Outcome, refused bool) {
 // rcpt names the recipients.
 func (t *transaction) rcpt() *mail.Outcome {
 	for n, i := range t.to {
-		r, o := t.ask(atRcpt, func() { t.writeRcpt(i) })
-		if o != nil {
-			return o
+		r, err := t.wire.Rcpt(n)
+		if err != nil {
+			return gone(smtpclient.AtRcpt, err)
 		}
 		switch {
 		case !t.attempt.pending(i): // MAIL was refused
-			if r.Code == codeClosing {
-				return t.judge(atRcpt, r)
+			if r.Code == smtpclient.CodeClosing {
+				return t.judge(smtpclient.AtRcpt, r)
 			}
 		case r.Class() == 2:
 			t.accept(n)
+		case t.confused(r):
+			return t.again(smtpclient.AtRcpt, r)
 		case tooMany(r) && len(t.accepted) > 0: // stays pending
 		default:
-			if o = t.judge(atRcpt, r); o.Scope == mail.ScopeSite {
+			o := t.judge(smtpclient.AtRcpt, r)
+			if o.Scope == mail.ScopeSite {
 				return o
 			}
 			t.settle(t.to[n:n+1], *o)
 		}
 	}
 	return nil
+}
+
+// confused reports whether a reply says that commands came out of their order,
+// though they did not: the server has lost some of the group.
+func (t *transaction) confused(r smtp.Reply) bool { return r.Code == 503 && t.wire.Pipelined() }
+
+// again has everything said once more, one by one: only then a refusal counts.
+func (t *transaction) again(s smtpclient.Stage, r smtp.Reply) *mail.Outcome {
+	t.attempt.courier.singly.add(t.link.to.host)
+	t.outOfStep = true
+	return t.judge(s, r)
 }
 
 // accept moves the recipient at t.to[n] to the accepted ones, which are kept
@@ -245,102 +221,21 @@ func (t *transaction) accept(n int) {
 
 // data sends the content, if anybody is to have it.
 func (t *transaction) data(content io.Reader) *mail.Outcome {
-	r, o := t.ask(atData, func() { t.line("DATA") })
+	r, err := t.wire.Data()
 	switch {
-	case o != nil:
-		return o
+	case err != nil:
+		return gone(smtpclient.AtData, err)
 	case r.Code == 354 && len(t.accepted) == 0:
-		return t.loneDot()
+		t.wire.Void()
+		return nil
 	case r.Code == 354:
 		return t.content(content)
 	case len(t.accepted) == 0:
 		return nil
+	case t.confused(r):
+		return t.again(smtpclient.AtData, r)
 	}
-	if o = t.judge(atData, r); o.Scope == mail.ScopeSite {
-		return o
-	}
-	t.settle(t.accepted, *o)
-	return nil
-}
-
-// loneDot ends data that a server asked for though it refused all recipients
-// (RFC 2920 §3.1); nobody waits for what it says to that.
-func (t *transaction) loneDot() *mail.Outcome {
-	t.line(".")
-	if t.flush(atEnd) != nil {
-		return nil
-	}
-	if _, err := t.conn.reply(atEnd); err == nil {
-		t.conn.open = false
-	}
-	return nil
-}
-
-// content sends the message and hears what becomes of it.
-func (t *transaction) content(content io.Reader) *mail.Outcome {
-	dot := smtp.NewDotWriter(t.w)
-	read, write := t.copy(dot, content)
-	switch {
-	case read != nil:
-		// Without its end the server has no message (RFC 5321 §4.1.1.4).
-		t.conn.close()
-		t.settle(t.accepted, unreadable(read))
-		return nil
-	case errors.Is(write, smtp.ErrLoneCR):
-		t.conn.close()
-		t.settle(t.accepted, *unsendable(6, 0, write.Error()))
-		return nil
-	case write != nil:
-		return t.early(write)
-	}
-	if err := t.conn.commit(); err != nil {
-		t.conn.close()
-		o := lost(atData, err)
-		return &o
-	}
-	defer t.conn.release()
-	err := dot.Close()
-	if err == nil {
-		err = t.w.Flush()
-	}
-	if err != nil {
-		// The dot has not left: what a write did not take was not sent.
-		return t.early(err)
-	}
-	t.end()
-	return nil
-}
-
-// end settles the accepted recipients by the reply to the final dot. None of
-// them may go to another host now: the message may have been taken.
-func (t *transaction) end() {
-	r, err := t.conn.reply(atEnd)
-	switch {
-	case err != nil:
-		t.settle(t.accepted, lost(atEnd, err))
-	case r.Class() == 2:
-		t.settle(t.accepted, accepted(r))
-	default:
-		t.settle(t.accepted, *t.judge(atEnd, r))
-	}
-	t.conn.open = false
-	t.conn.broken = t.conn.broken || err == nil && r.Class() == 3
-}
-
-// early is for a connection that failed while the content was on its way: the
-// server may have said why before it closed.
-func (t *transaction) early(cause error) *mail.Outcome {
-	if errors.Is(cause, errInterrupted) || errors.Is(cause, errTooLong) {
-		o := lost(atData, cause)
-		return &o
-	}
-	t.conn.allow(t.conn.timeouts.Quit)
-	r, err := smtp.ReadReply(t.conn.r, smtp.MaxReply)
-	if err != nil || r.Class() < 4 {
-		o := lost(atData, cause)
-		return &o
-	}
-	o := t.judge(atEnd, r)
+	o := t.judge(smtpclient.AtData, r)
 	if o.Scope == mail.ScopeSite {
 		return o
 	}
@@ -348,21 +243,43 @@ func (t *transaction) early(cause error) *mail.Outcome {
 	return nil
 }
 
-// copy returns the error of reading and that of writing.
-func (t *transaction) copy(w io.Writer, content io.Reader) (read, write error) {
-	buf := t.attempt.scratch.read
-	for {
-		n, err := content.Read(buf)
-		if n > 0 {
-			if _, werr := w.Write(buf[:n]); werr != nil {
-				return nil, werr
-			}
-		}
-		if errors.Is(err, io.EOF) {
-			return nil, nil
-		}
-		if err != nil {
-			return err, nil
-		}
+// content sends the message and settles the accepted recipients by the reply to
+// the final dot. None of them may go to another host then: the message may have
+// been taken.
+func (t *transaction) content(content io.Reader) *mail.Outcome {
+	r, err := t.wire.Send(content, t.attempt.scratch.read)
+	var unsent *smtpclient.UnsentError
+	switch {
+	case errors.As(err, &unsent):
+		return t.unsent(unsent)
+	case err != nil:
+		t.settle(t.accepted, lost(smtpclient.AtEnd, err))
+	case r.Class() == 2:
+		o := accepted(r)
+		o.DSN = t.link.Extensions().DSN
+		t.settle(t.accepted, o)
+	default:
+		t.settle(t.accepted, *t.judge(smtpclient.AtEnd, r))
 	}
+	return nil
+}
+
+// unsent is for a message that the server does not have.
+func (t *transaction) unsent(e *smtpclient.UnsentError) *mail.Outcome {
+	switch {
+	case errors.Is(e.Err, smtp.ErrLoneCR):
+		t.settle(t.accepted, *unsendable(6, 0, e.Error()))
+		return nil
+	case e.Content:
+		t.settle(t.accepted, unreadable(e.Err))
+		return nil
+	case e.Last.Class() < 4:
+		return gone(smtpclient.AtData, e.Err)
+	}
+	o := t.judge(smtpclient.AtEnd, e.Last)
+	if o.Scope == mail.ScopeSite {
+		return o
+	}
+	t.settle(t.accepted, *o)
+	return nil
 }

@@ -1,6 +1,7 @@
-package delivery
+package route
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -20,8 +21,29 @@ const (
 	TLSVerify  TLSPolicy = "verify"  // encrypted, the certificate verified for the host's name
 )
 
-// Route sends the mail of a domain to a host of one's choice.
-type Route struct {
+// ParseTLSPolicy reads a policy; "" is TLSMay.
+func ParseTLSPolicy(s string) (TLSPolicy, error) {
+	switch p := TLSPolicy(s); p {
+	case "":
+		return TLSMay, nil
+	case TLSNone, TLSMay, TLSEncrypt, TLSVerify:
+		return p, nil
+	default:
+		return "", fmt.Errorf("tls %.40q: want none, may, encrypt or verify", s)
+	}
+}
+
+// AtLeast returns the stronger of p and what is demanded besides. Only "encrypt"
+// and "verify" are demands: the others leave p as it is.
+func (p TLSPolicy) AtLeast(demand TLSPolicy) TLSPolicy {
+	if demand == TLSVerify || demand == TLSEncrypt && p != TLSVerify {
+		return demand
+	}
+	return p
+}
+
+// Static sends the mail of a domain to a host of one's choice.
+type Static struct {
 	Domain  string    // "*" for all domains without a route of their own (smarthost)
 	NextHop string    // "host:port"; host is a name (its addresses are used, not its MX records) or an IP address
 	TLS     TLSPolicy // "": may
@@ -32,66 +54,62 @@ type Route struct {
 // anyDomain is the route of domains that have none of their own.
 const anyDomain = "*"
 
-// route is a Route understood.
-type route struct {
-	Route
+// static is a Static understood.
+type static struct {
+	Static
 	host Host
 	site string
 }
 
-func parseRoutes(routes []Route) (map[string]route, error) {
-	parsed := make(map[string]route, len(routes))
+func parseStatic(routes []Static) (map[string]static, error) {
+	parsed := make(map[string]static, len(routes))
 	for _, r := range routes {
-		p, err := parseRoute(r)
+		p, err := parseOne(r)
 		if err != nil {
 			return nil, fmt.Errorf("route for %q: %w", r.Domain, err)
 		}
 		if _, ok := parsed[p.Domain]; ok {
 			return nil, fmt.Errorf("route for %q: there are two", r.Domain)
 		}
-		p.site = siteOf(parsed, p.Route)
+		p.site = siteOf(parsed, p.Static)
 		parsed[p.Domain] = p
 	}
 	return parsed, nil
 }
 
-func parseRoute(r Route) (route, error) {
+func parseOne(r Static) (static, error) {
 	if r.Domain != anyDomain {
 		d, err := mail.ParseDomain(r.Domain)
 		if err != nil {
-			return route{}, err
+			return static{}, err
 		}
 		r.Domain = string(d)
 	}
 	name, port, err := net.SplitHostPort(r.NextHop)
 	if err != nil {
-		return route{}, fmt.Errorf("next hop %q: want host:port: %w", r.NextHop, err)
+		return static{}, fmt.Errorf("next hop %q: want host:port: %w", r.NextHop, err)
 	}
 	n, err := strconv.ParseUint(port, 10, 16)
 	if err != nil || n == 0 || name == "" {
-		return route{}, fmt.Errorf("next hop %q: want host:port", r.NextHop)
+		return static{}, fmt.Errorf("next hop %q: want host:port", r.NextHop)
 	}
-	switch r.TLS {
-	case "":
-		r.TLS = TLSMay
-	case TLSNone, TLSMay, TLSEncrypt, TLSVerify:
-	default:
-		return route{}, fmt.Errorf("tls %q: want none, may, encrypt or verify", r.TLS)
+	if r.TLS, err = ParseTLSPolicy(string(r.TLS)); err != nil {
+		return static{}, err
 	}
 	if (r.Username == "") != (r.Password == "") {
-		return route{}, fmt.Errorf("username and password go together")
+		return static{}, errors.New("username and password go together")
 	}
 	host := Host{Name: name, Port: int(n)}
 	if addr, err := netip.ParseAddr(name); err == nil {
 		host.addr = addr
 	}
-	return route{Route: r, host: host}, nil
+	return static{Static: r, host: host}, nil
 }
 
 // siteOf names the site of a route. It is not the name an MX site may have,
 // and routes share it only under the same terms: what is grouped by site may
 // travel together.
-func siteOf(known map[string]route, r Route) string {
+func siteOf(known map[string]static, r Static) string {
 	clashes := 0
 	for _, other := range known {
 		if other.NextHop != r.NextHop {
@@ -109,11 +127,11 @@ func siteOf(known map[string]route, r Route) string {
 	return site
 }
 
-// route returns the route that domain takes, if it takes one.
-func (c *Courier) route(domain mail.Domain) (route, bool) {
-	r, ok := c.routes[string(domain)]
+// staticFor returns the static route that domain takes, if it takes one.
+func (r *Router) staticFor(domain mail.Domain) (static, bool) {
+	s, ok := r.static[string(domain)]
 	if !ok {
-		r, ok = c.routes[anyDomain]
+		s, ok = r.static[anyDomain]
 	}
-	return r, ok
+	return s, ok
 }

@@ -1,4 +1,4 @@
-package delivery
+package route
 
 import (
 	"cmp"
@@ -11,28 +11,34 @@ import (
 	"strings"
 
 	"mittente/internal/dns"
-	"mittente/internal/mail"
 )
 
 // maxHosts bounds the mail exchangers of a domain that are considered.
 const maxHosts = 20
 
 // Plan is how the mail of a domain travels. Mail of several domains whose
-// plans have the same Site may share a Job.
+// plans have the same Site may travel together.
 type Plan struct {
 	// Site names the destination: the MX host names of all preferences, sorted,
-	// with the port ("mx1.example.org,mx2.example.org:25"), or a route's next
-	// hop ("via smtp.example.net:587").
+	// with the port ("mx1.example.org,mx2.example.org:25"), or a static route's
+	// next hop ("via smtp.example.net:587").
 	Site  string
 	Hosts []Host // by preference; equals in no meaningful order
 	TLS   TLSPolicy
 
-	routed             bool
+	static             bool
 	username, password string
 }
 
 // String returns the site: what a plan holds beside it may be secret.
 func (p Plan) String() string { return p.Site }
+
+// Static reports whether the way is of our own choice, by a static route. What
+// is wrong with it is our configuration, which fails nobody's mail.
+func (p Plan) Static() bool { return p.static }
+
+// Credentials returns what to sign in with; username is "" for no AUTH.
+func (p Plan) Credentials() (username, password string) { return p.username, p.password }
 
 // Host is a server that takes the mail of a domain in.
 type Host struct {
@@ -43,45 +49,16 @@ type Host struct {
 	addr netip.Addr // where Name is an IP address
 }
 
-// Plan returns the way to domain, or what becomes of its recipients when there
-// is none: a failure, or a deferral when the DNS did not answer.
-func (c *Courier) Plan(ctx context.Context, domain mail.Domain) (Plan, *mail.Outcome) {
-	if r, ok := c.route(domain); ok {
-		return Plan{
-			Site: r.site, Hosts: []Host{r.host}, TLS: r.TLS,
-			routed: true, username: r.Username, password: r.Password,
-		}, nil
-	}
-	answer, err := c.resolver.MX(ctx, domain)
-	switch {
-	case errors.Is(err, dns.ErrNotFound):
-		return Plan{}, failed(0, mail.Status{Class: 5, Subject: 1, Detail: 2}, "there is no domain "+string(domain))
-	case err != nil:
-		return Plan{}, deferred(mail.Status{Class: 4, Subject: 4, Detail: 3}, err.Error())
-	case len(answer.Records) == 1 && answer.Records[0].Host == "":
-		// Null MX: RFC 7505 §4.1 gives code and status.
-		return Plan{}, failed(556, mail.Status{Class: 5, Subject: 1, Detail: 10}, string(domain)+" accepts no mail (null MX)")
-	case len(answer.Records) == 0:
-		// Implicit MX, RFC 5321 §5.1.
-		answer.Records = []dns.MX{{Host: string(domain)}}
-	}
-	hosts := c.exchangers(answer.Records)
-	if len(hosts) == 0 {
-		return Plan{}, failed(0, mail.Status{Class: 5, Subject: 4, Detail: 6}, "mail for "+string(domain)+" loops back to this host by its MX records")
-	}
-	return Plan{Site: mxSite(hosts, c.cfg.Port), Hosts: hosts, TLS: TLSMay}, nil
-}
-
 // exchangers returns the usable hosts, the most preferred first. Our own name
 // cuts the list at its preference (RFC 5321 §5.1), so that mail never comes back to us.
-func (c *Courier) exchangers(records []dns.MX) []Host {
+func (r *Router) exchangers(records []dns.MX) []Host {
 	// By preference, then by name: what is cut below must be the same each time.
 	records = slices.SortedFunc(slices.Values(records), func(a, b dns.MX) int {
 		return cmp.Or(cmp.Compare(a.Preference, b.Preference), strings.Compare(a.Host, b.Host))
 	})
 	limit := 1 << 16
 	for _, mx := range records {
-		if strings.EqualFold(mx.Host, c.cfg.Hostname) {
+		if strings.EqualFold(mx.Host, r.cfg.Hostname) {
 			limit = int(mx.Preference)
 			break
 		}
@@ -93,7 +70,7 @@ func (c *Courier) exchangers(records []dns.MX) []Host {
 			break
 		}
 		if mx.Host != "" && !slices.ContainsFunc(hosts, known) {
-			hosts = append(hosts, Host{Name: mx.Host, Port: c.cfg.Port, Preference: mx.Preference})
+			hosts = append(hosts, Host{Name: mx.Host, Port: r.cfg.Port, Preference: mx.Preference})
 		}
 	}
 	return hosts
@@ -108,9 +85,9 @@ func mxSite(hosts []Host, port int) string {
 	return strings.Join(names, ",") + ":" + strconv.Itoa(port)
 }
 
-// order returns the hosts as they are to be tried: by preference, in random
+// Order returns the hosts as they are to be tried: by preference, in random
 // order among equals (RFC 5321 §5.1).
-func (p Plan) order() []Host {
+func (p Plan) Order() []Host {
 	if len(p.Hosts) < 2 {
 		return p.Hosts
 	}
@@ -120,17 +97,18 @@ func (p Plan) order() []Host {
 	return hosts
 }
 
-// errNoAddress: the host exists without addresses, or does not exist.
-var errNoAddress = errors.New("the host has no address")
+// ErrNoAddress says that a host exists without addresses, or does not exist.
+var ErrNoAddress = errors.New("the host has no address")
 
-// addresses returns where h can be reached: IPv4 and IPv6 in turn, IPv4 first.
-func (c *Courier) addresses(ctx context.Context, h Host) ([]netip.Addr, error) {
+// Addresses returns where h can be reached: IPv4 and IPv6 in turn, IPv4 first.
+// It returns ErrNoAddress, or what kept the DNS from answering.
+func (r *Router) Addresses(ctx context.Context, h Host) ([]netip.Addr, error) {
 	if h.addr.IsValid() {
 		return []netip.Addr{h.addr}, nil
 	}
-	answer, err := c.resolver.Addrs(ctx, h.Name)
+	answer, err := r.resolver.Addrs(ctx, h.Name)
 	if errors.Is(err, dns.ErrNotFound) {
-		return nil, errNoAddress
+		return nil, ErrNoAddress
 	}
 	if err != nil {
 		return nil, err
@@ -156,7 +134,7 @@ func (c *Courier) addresses(ctx context.Context, h Host) ([]netip.Addr, error) {
 		}
 	}
 	if len(mixed) == 0 {
-		return nil, errNoAddress
+		return nil, ErrNoAddress
 	}
 	return mixed, nil
 }
