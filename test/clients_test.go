@@ -287,7 +287,8 @@ func TestLoneLineFeedsAreRepairedBeforeSigning(t *testing.T) {
 	}
 	queuedID(t, rep)
 	got := receiver.one("bob@"+rcptDomain, 20*time.Second)
-	intact(t, got, crlf([]byte(head)), crlf([]byte(body+"\n")))
+	crlf := func(s string) []byte { return []byte(strings.ReplaceAll(s, "\n", "\r\n")) }
+	intact(t, got, crlf(head), crlf(body+"\n"))
 	published := keys(r.records(fromDomain))
 	verifyInGo(t, got, fromDomain, published)
 	verifyInPython(t, got, fromDomain, published)

@@ -16,10 +16,13 @@ import (
 	"mittente/internal/account"
 	"mittente/internal/alert"
 	"mittente/internal/db"
+	"mittente/internal/dispatch"
 	"mittente/internal/dns"
 	"mittente/internal/event"
 	"mittente/internal/id"
 	"mittente/internal/queue"
+	"mittente/internal/reason"
+	"mittente/internal/route"
 	"mittente/internal/sender"
 	"mittente/internal/signer"
 	"mittente/internal/spool"
@@ -107,7 +110,7 @@ func openHouse(ctx context.Context, l *loaded, deps houseDeps) (*house, error) {
 // furnish migrates and makes the rooms.
 func (h *house) furnish(ctx context.Context, deps houseDeps) error {
 	reg := deps.reg
-	if err := h.db.Migrate(ctx, account.Schema(), event.Schema(), alert.Schema(), spool.Schema(), signer.Schema(), sender.Schema(), queue.Schema(), submission.Schema()); err != nil {
+	if err := h.db.Migrate(ctx, account.Schema(), event.Schema(), alert.Schema(), spool.Schema(), signer.Schema(), sender.Schema(), queue.Schema(), reason.Schema(), submission.Schema()); err != nil {
 		return fmt.Errorf("migrate the database: %w", err)
 	}
 	secret, err := h.secret(ctx)
@@ -168,6 +171,34 @@ func (h *house) schedule(tx *db.Tx, l id.List) queue.Schedule {
 func (h *house) paused(tx *db.Tx, l id.List) bool {
 	list, err := h.accounts.ListIn(tx, l)
 	return err == nil && list.Paused
+}
+
+// speed is the hourly speeds of an account and of one of its users. Who can't be
+// read has none: mail must not wait for its settings.
+func (h *house) speed(ctx context.Context, a id.Account, user string) (s dispatch.Speed) {
+	if owner, err := h.accounts.AccountByID(ctx, a); err == nil {
+		s.Account = owner.SpeedPerHour
+	}
+	if user == "" {
+		return s
+	}
+	if u, err := h.accounts.UserByNameCached(ctx, user); err == nil {
+		s.User = u.SpeedPerHour
+	}
+	return s
+}
+
+// minTLS is what a list demands of connections. A list that is not there any more
+// demands nothing.
+func (h *house) minTLS(ctx context.Context, l id.List) (route.TLSPolicy, error) {
+	list, err := h.accounts.ListByID(ctx, l)
+	if errors.Is(err, account.ErrNotFound) {
+		return route.TLSMay, nil
+	}
+	if err != nil {
+		return "", err
+	}
+	return route.ParseTLSPolicy(list.MinTLS)
 }
 
 func (h *house) close() error { return h.db.Close() }

@@ -150,16 +150,21 @@ func (r *relay) outward(reg prometheus.Registerer) error {
 	if r.courier, err = delivery.New(delivery.Config{Hostname: r.cfg.Hostname}, router, r.log, reg); err != nil {
 		return err
 	}
-	r.dispatcher = dispatch.New(dispatch.Deps{
-		DB: h.db, Queue: h.queue, Spool: h.spool, Courier: r.courier, Senders: h.signer, Log: r.log, Reg: reg,
-	}, dispatch.Config{})
+	r.dispatcher, err = dispatch.New(dispatch.Deps{
+		DB: h.db, Queue: h.queue, Spool: h.spool, Courier: r.courier, Senders: h.signer,
+		Speed: h.speed, MinTLS: h.minTLS, Log: r.log, Reg: reg,
+	}, dispatch.Config{Node: nodeName})
+	if err != nil {
+		return err
+	}
 	h.queue.OnDue(r.dispatcher.Wake)
+	h.queue.OnWish(r.dispatcher.Obey)
 	h.db.OnForeignChange(func() {
 		h.accounts.Invalidate()
 		h.signer.Invalidate()
 		h.senders.Invalidate()
 		h.queue.ListsChanged()
-		r.dispatcher.Wake()
+		r.dispatcher.Changed()
 	})
 	return nil
 }

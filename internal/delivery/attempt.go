@@ -229,7 +229,7 @@ func (a *attempt) note(o mail.Outcome) {
 func (a *attempt) use(ctx context.Context, l *link) next {
 	detach := l.Attach(ctx)
 	defer detach()
-	limit := lesser(a.courier.cfg.MaxPerConnection, l.Extensions().Transactions)
+	limit := lesser(lesser(a.courier.cfg.MaxPerConnection, a.job.PerConnection), l.Extensions().Transactions)
 	for {
 		to := a.batch(l.Extensions())
 		if len(to) == 0 {

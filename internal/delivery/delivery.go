@@ -59,6 +59,9 @@ type Job struct {
 	// TLS is what this mail demands beyond the plan: "encrypt" or "verify"; all
 	// else demands nothing.
 	TLS route.TLSPolicy
+	// PerConnection bounds the transactions on one connection, below
+	// Config.MaxPerConnection: what the destination's provider takes; 0: no more.
+	PerConnection int
 	// Content opens the content, signature and header and body, lines ended by
 	// CRLF. It is called once per transaction and closed after it.
 	Content func() (io.ReadCloser, error)

@@ -3,12 +3,10 @@ package dispatch
 import (
 	"log/slog"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
 	"mittente/internal/mail"
-	"mittente/internal/queue"
 )
 
 // BenchmarkDispatch is a message's way from its enqueueing to its settling by a
@@ -40,24 +38,4 @@ func (h *house) left() int {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return h.count
-}
-
-// BenchmarkReady is a recipient's way through the ready queue of a site where
-// ten thousand wait.
-func BenchmarkReady(b *testing.B) {
-	var r ready
-	var n atomic.Int64
-	next := func() *entry {
-		m := &queue.Message{Priority: mail.PriorityNormal, AcceptedAt: time.Unix(n.Add(1), 0)}
-		m.ID[0], m.ID[1], m.ID[2] = byte(n.Load()), byte(n.Load()>>8), byte(n.Load()>>16)
-		return &entry{letter: &letter{message: m}}
-	}
-	for range 10_000 {
-		r.push(next())
-	}
-	b.ReportAllocs()
-	for b.Loop() {
-		r.push(next())
-		r.pop()
-	}
 }

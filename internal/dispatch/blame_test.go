@@ -11,8 +11,11 @@ import (
 
 	"mittente/internal/db"
 	"mittente/internal/delivery"
+	"mittente/internal/id"
 	"mittente/internal/mail"
 	"mittente/internal/queue"
+	"mittente/internal/ready"
+	"mittente/internal/throttle"
 )
 
 // twoParts delivers to the first recipient in one transaction; before the second
@@ -89,7 +92,7 @@ func TestWaitingForADeadSite(t *testing.T) {
 			t.Error("all have been attempted again and again")
 		}
 		up.Store(true)
-		time.Sleep(deadMax + spreadMax)
+		time.Sleep(5*time.Minute + spreadMax)
 		synctest.Wait()
 		if got := h.states(); got[queue.Delivered] < 10 {
 			t.Errorf("%v half an hour after the site is back", got)
@@ -117,6 +120,40 @@ func TestInGeneral(t *testing.T) {
 	}
 }
 
+// deadSite is one that is dead since a time, and has just failed.
+func deadSite(since, now time.Time) *site {
+	s := &site{Site: ready.NewSite[*entry](throttle.NewSite(throttle.Limit{Connections: 20}, nil, since))}
+	for _, at := range []time.Time{since, now} {
+		s.Begin(at)
+		s.End(at, at, throttle.Away, 0)
+	}
+	return s
+}
+
+// What has no place at a site that moves comes back as the site takes it, and
+// never further ahead than some hours.
+func TestQueueUp(t *testing.T) {
+	t.Parallel()
+	now := time.Now()
+	s := &site{Site: ready.NewSite[*entry](throttle.NewSite(throttle.Limit{Connections: 20}, nil, now))}
+	q := ready.New[*entry](100)
+	for range 100 { // ten a second
+		q.Push(s.Site, ready.Mail{Message: id.New[id.Message]()}, &entry{})
+		q.End(q.Next(now), now, throttle.Good, 0)
+	}
+	reports := s.postpone(make([]*entry, 600), now)
+	first, last := reports[0].due.Sub(now), reports[599].due.Sub(now)
+	if first != waitAside || last < waitAside+50*time.Second || last > waitAside+70*time.Second {
+		t.Errorf("they come after %v to %v", first, last)
+	}
+	for range 40 {
+		reports = s.postpone(make([]*entry, 10_000), now)
+	}
+	if last := reports[len(reports)-1].due.Sub(now); last > maxHorizon+time.Hour {
+		t.Errorf("the last comes after %v", last)
+	}
+}
+
 // The first to wait probes; the others come after it, further apart the more
 // they are and the longer it takes.
 func TestPostponeSpreads(t *testing.T) {
@@ -131,10 +168,11 @@ func TestPostponeSpreads(t *testing.T) {
 		{48 * time.Hour, spreadMax, 500},
 		{0, spreadMax, 1_000_000},
 	} {
-		s := &site{deadSince: now.Add(-c.outage), deadUntil: now.Add(time.Minute)}
+		s := deadSite(now.Add(-c.outage), now)
+		_, until := s.Since(now)
 		var last time.Duration
 		for i, r := range s.postpone(make([]*entry, c.n), now) {
-			after := r.due.Sub(s.deadUntil)
+			after := r.due.Sub(until)
 			if after < 0 || i == 0 && after != 0 {
 				t.Fatalf("the %d. comes %v after the probe", i, after)
 			}
@@ -252,17 +290,22 @@ func TestTarpits(t *testing.T) {
 				return delivered()
 			}
 		})
-		for i := range 30 {
+		for i := range 125 {
 			tarpit := fmt.Sprintf("tar%d.test", i)
-			h.to(many(25, tarpit)...)
-			h.accept(letterTo{to: many(975, tarpit)})
+			letters := 3
+			if i < 30 {
+				letters = 12
+			}
+			for range letters {
+				h.accept(letterTo{to: many(30, tarpit)})
+			}
+			time.Sleep(time.Second)
 		}
-		time.Sleep(5 * time.Second)
 		synctest.Wait()
-		if got := h.memory(); got.recipients > 8_000 || !got.direct {
+		if got := h.memory(); got.recipients > 14_000 || h.roomOf(id.New[id.Account]()) < 1000 {
 			t.Errorf("in memory: %+v", got)
 		}
-		if got := h.courier.atOnce(""); got < 250 || got > 300 {
+		if got := h.courier.atOnce(""); got < 250 || got > 438 {
 			t.Errorf("%d deliveries under way", got)
 		}
 		began := time.Now()
@@ -282,29 +325,4 @@ func TestTarpits(t *testing.T) {
 			t.Errorf("%d deliveries at once at the good site", got)
 		}
 	})
-}
-
-// The table of share.
-func TestShare(t *testing.T) {
-	t.Parallel()
-	now := time.Now()
-	d := New(Deps{}, Config{})
-	for _, c := range []struct {
-		active int
-		moved  time.Duration // ago
-		want   int
-	}{
-		{0, time.Hour, 20},
-		{249, time.Hour, 20},
-		{250, time.Hour, 2},
-		{250, slowAfter, 20},
-		{437, slowAfter, 20},
-		{438, slowAfter, 2},
-		{499, 0, 2},
-	} {
-		d.active = c.active
-		if got := d.share(&site{moved: now.Add(-c.moved)}, now); got != c.want {
-			t.Errorf("%+v: %d", c, got)
-		}
-	}
 }

@@ -12,6 +12,9 @@ const (
 	// transaction each. Fresh mail does not come this way.
 	claimApart = 50 * time.Millisecond
 	claimRetry = time.Second // after trouble of the database
+	// claimLean is how long, at most, what is due and has no room waits to be
+	// looked at again. Room that is made signals before.
+	claimLean = 2 * time.Second
 	// troubleAfter is how long claims fail before Trouble says so.
 	troubleAfter = 10 * time.Second
 )
@@ -50,39 +53,64 @@ func (d *Dispatcher) claim(ctx context.Context) {
 // when something will be: the zero time when nothing waits, or when room has to
 // come first (balance then signals).
 func (d *Dispatcher) claimDue(ctx context.Context) (next time.Time, err error) {
+	d.refreshSpeeds(ctx)
 	d.mu.Lock()
-	d.armed = time.Time{}
+	d.armed, d.starved = time.Time{}, -1
 	d.mu.Unlock()
+	took := 0
 	for {
 		d.mu.Lock()
 		n := d.room()
-		d.starved = n == 0
+		if n == 0 {
+			d.starve()
+		}
 		d.mu.Unlock()
 		if n == 0 {
 			return time.Time{}, nil
 		}
 		items, err := d.deps.Queue.Claim(ctx, n, time.Now())
-		d.admit(items, d.cfg.MaxRecipients)
+		d.admit(context.WithoutCancel(ctx), items)
 		if err != nil {
 			return time.Time{}, err
 		}
+		took += len(items)
 		if len(items) == n {
 			d.claimed(nil)
 			continue
 		}
-		next, ok, err := d.deps.Queue.NextDue(ctx, time.Time{})
-		if err != nil {
-			return time.Time{}, err
-		}
-		d.claimed(nil)
-		if !ok {
-			return time.Time{}, nil
-		}
-		if soonest := time.Now().Add(claimApart); next.Before(soonest) {
-			next = soonest
-		}
-		return next, nil
+		return d.nextClaim(ctx, took)
 	}
+}
+
+// nextClaim returns when to claim again: when something will be due or, if
+// something is and had no room, when there may be.
+func (d *Dispatcher) nextClaim(ctx context.Context, took int) (time.Time, error) {
+	next, ok, err := d.deps.Queue.NextDue(ctx, time.Time{})
+	if err != nil {
+		return time.Time{}, err
+	}
+	d.claimed(nil)
+	if !ok {
+		return time.Time{}, nil
+	}
+	now := time.Now()
+	if next.After(now) {
+		return later(next, now.Add(claimApart)), nil
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.starve()
+	if d.lean = min(2*d.lean, claimLean); took > 0 || d.lean == 0 {
+		d.lean = claimLean / 8
+	}
+	return now.Add(d.lean), nil
+}
+
+func later(a, b time.Time) time.Time {
+	if a.Before(b) {
+		return b
+	}
+	return a
 }
 
 // claimed notes whether the last claim worked.

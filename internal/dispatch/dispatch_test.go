@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"mittente/internal/dkim"
+	"mittente/internal/id"
 	"mittente/internal/mail"
 	"mittente/internal/queue"
 )
@@ -37,7 +38,7 @@ func TestFreshGoesAtOnce(t *testing.T) {
 			t.Errorf("content %q", got)
 		}
 		h.wantStates(counts{queue.Delivered: 2})
-		if got := h.memory(); got != (inMemory{direct: true}) {
+		if got := h.memory(); got != (inMemory{}) {
 			t.Errorf("left in memory: %+v", got)
 		}
 		lines := h.logged.lines(`"msg":"recipient settled"`)
@@ -126,7 +127,7 @@ func TestDeliveriesAreBounded(t *testing.T) {
 	})
 }
 
-// At one site the higher priority goes first, then the older mail.
+// Of one account's mail at one site the higher priority goes first, then the older.
 func TestOrderWithinASite(t *testing.T) {
 	t.Parallel()
 	in(t, Config{PerSite: 1}, func(h *house) {
@@ -134,8 +135,9 @@ func TestOrderWithinASite(t *testing.T) {
 			time.Sleep(time.Second)
 			return delivered()
 		}
+		account := id.New[id.Account]()
 		for i, p := range []mail.Priority{3, 5, 3, 1, 4, 1} {
-			h.accept(letterTo{to: []string{fmt.Sprintf("r%d@one.test", i)}, priority: p})
+			h.accept(letterTo{to: []string{fmt.Sprintf("r%d@one.test", i)}, account: account, priority: p})
 			time.Sleep(time.Millisecond)
 		}
 		time.Sleep(time.Minute)

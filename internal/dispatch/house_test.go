@@ -2,6 +2,7 @@ package dispatch
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"database/sql/driver"
 	"errors"
@@ -18,6 +19,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"mittente/internal/alert"
 	"mittente/internal/db"
 	"mittente/internal/delivery"
 	"mittente/internal/dkim"
@@ -25,6 +27,7 @@ import (
 	"mittente/internal/id"
 	"mittente/internal/mail"
 	"mittente/internal/queue"
+	"mittente/internal/reason"
 	"mittente/internal/spool"
 )
 
@@ -38,6 +41,21 @@ type house struct {
 	disk    *disk
 	logged  *lockedBuffer
 	reg     *prometheus.Registry
+	paused  atomic.Bool // theList
+
+	speeds sync.Map // id.Account or the name of a user → int64
+}
+
+// theList is that of all messages.
+var theList = id.New[id.List]()
+
+func (h *house) speedOf(_ context.Context, a id.Account, user string) Speed {
+	of := func(key any) int64 {
+		n, _ := h.speeds.Load(key)
+		speed, _ := n.(int64)
+		return speed
+	}
+	return Speed{Account: of(a), User: of(user)}
 }
 
 const (
@@ -54,15 +72,20 @@ func newHouse(tb testing.TB, cfg Config) *house {
 	d, err := db.Open(tb.Context(), db.Config{DataDir: tb.TempDir(), ReserveBytes: 1, Wrap: h.disk.wrap}, nil)
 	h.must(err)
 	tb.Cleanup(func() { _ = d.Close() })
-	h.must(d.Migrate(tb.Context(), queue.Schema(), event.Schema(), spool.Schema()))
+	h.must(d.Migrate(tb.Context(), queue.Schema(), event.Schema(), spool.Schema(), alert.Schema(), reason.Schema()))
 	content := spool.New(d, spool.Config{}, nil)
-	h.queue = queue.New(queue.Deps{DB: d, Spool: content, Jitter: func() float64 { return 0.5 }}, nil)
+	h.queue = queue.New(queue.Deps{
+		DB: d, Spool: content, Jitter: func() float64 { return 0.5 },
+		Paused: func(_ *db.Tx, l id.List) bool { return h.paused.Load() && l == theList },
+	}, nil)
 	h.must(h.queue.Start(tb.Context(), "here"))
-	h.Dispatcher = New(Deps{
-		DB: d, Queue: h.queue, Spool: content, Courier: h.courier, Senders: h.signers,
+	h.Dispatcher, err = New(Deps{
+		DB: d, Queue: h.queue, Spool: content, Courier: h.courier, Senders: h.signers, Speed: h.speedOf,
 		Log: slog.New(slog.NewJSONHandler(h.logged, nil)), Reg: h.reg,
 	}, cfg)
+	h.must(err)
 	h.queue.OnDue(h.Wake)
+	h.queue.OnWish(h.Obey)
 	return h
 }
 
@@ -102,6 +125,7 @@ type letterTo struct {
 	to       []string
 	account  id.Account
 	priority mail.Priority
+	user     string      // s1_1
 	domain   mail.Domain // signing
 	unread   bool        // without its bytes in memory
 	keep     bool        // not handed over
@@ -120,7 +144,7 @@ func (h *house) accept(l letterTo) []queue.Item {
 	h.must(err)
 	c := w.Content()
 	m := &queue.Message{
-		ID: id.New[id.Message](), Account: l.account, UserName: "s1_1", Priority: l.priority,
+		ID: id.New[id.Message](), Account: l.account, List: theList, UserName: cmp.Or(l.user, "s1_1"), Priority: l.priority,
 		From: mail.ReversePath{Address: address("sender@example.com")}, SigningDomain: l.domain,
 		Size: c.Size, HeaderSize: len(header), Content: c.ID, AcceptedAt: time.Now().Truncate(time.Microsecond),
 	}
@@ -199,7 +223,6 @@ func (h *house) recipient(item queue.Item) (r queue.Recipient) {
 type inMemory struct {
 	recipients, letters, overflow, unsettled, workers, planners int
 	bytes                                                       int64
-	direct                                                      bool
 }
 
 func (h *house) memory() inMemory {
@@ -207,7 +230,7 @@ func (h *house) memory() inMemory {
 	defer h.mu.Unlock()
 	return inMemory{
 		recipients: h.count, letters: len(h.letters), overflow: len(h.overflow), unsettled: len(h.unsettled),
-		workers: h.workers, planners: h.planners, bytes: h.bytes, direct: h.direct,
+		workers: h.workers, planners: h.planners, bytes: h.bytes,
 	}
 }
 

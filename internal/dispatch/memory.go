@@ -8,7 +8,9 @@ import (
 	"time"
 
 	"mittente/internal/db"
+	"mittente/internal/id"
 	"mittente/internal/queue"
+	"mittente/internal/reason"
 )
 
 // letter is a message in memory, shared by those of its recipients that are there.
@@ -26,32 +28,62 @@ type letter struct {
 type entry struct {
 	letter    *letter
 	recipient queue.Recipient
+	site      *site // once it is known
+	paced     bool  // it has a place in the speeds that hold for it
 }
 
 func (e *entry) item() queue.Item {
-	return queue.Item{Message: e.letter.message, Recipient: e.recipient}
+	item := queue.Item{Message: e.letter.message, Recipient: e.recipient}
+	if e.site != nil {
+		item.Site = e.site.name
+	}
+	return item
 }
 
-// Room is measured in quarters of Config.MaxRecipients: claims fill two of
-// them, the rest is for fresh mail. Beyond three, new mail is not leased to
-// this node any more; it goes to memory again when half of the room is free.
-
-// admit takes leased items into memory, up to the given number in all.
-func (d *Dispatcher) admit(items []queue.Item, bound int) {
+// roomOf is how many more recipients of an account memory takes: so many that it
+// then has no more there than are free. So one account alone gets a half of
+// memory, two a third each, and there is always room for another; and no more
+// than its hourly speed lets go now.
+func (d *Dispatcher) roomOf(a id.Account) int {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	if d.draining {
+		return 0
+	}
+	room := (d.cfg.MaxRecipients - d.count - d.accounts[a]) / 2
+	if p := d.paces.account[a]; p != nil {
+		room = min(room, p.Free(time.Now()))
+	}
+	return max(0, room)
+}
+
+// admit takes leased items into memory.
+func (d *Dispatcher) admit(ctx context.Context, items []queue.Item) {
+	d.learnSpeeds(ctx, items)
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	now := time.Now()
+	var later []report
 	for _, item := range items {
 		switch {
 		case item.Recipient.State != queue.Leased:
 			signal(d.due)
-		case d.draining || d.count >= bound:
+		case d.draining || d.count >= d.cfg.MaxRecipients:
 			item.Bytes = nil
 			d.overflow = append(d.overflow, item)
 		default:
-			d.place(d.keep(item))
+			e := d.keep(item)
+			if due := d.takePace(e, now); !due.IsZero() {
+				later = append(later, report{entry: e, outcome: reason.Aside(reason.SayPace), at: now, due: due})
+				continue
+			}
+			d.place(e)
 		}
 	}
 	d.balance()
+	if len(later) > 0 {
+		d.tasks.Go(func() { d.settle(ctx, later) })
+	}
 	signal(d.starts)
 }
 
@@ -68,12 +100,18 @@ func (d *Dispatcher) keep(item queue.Item) *entry {
 	}
 	l.entries++
 	d.count++
+	d.accounts[l.message.Account]++
 	return &entry{letter: l, recipient: item.Recipient}
 }
 
 // forget drops entries from memory. The lock is held.
 func (d *Dispatcher) forget(entries ...*entry) {
 	for _, e := range entries {
+		d.givePaceBack(e)
+		account := e.letter.message.Account
+		if d.accounts[account]--; d.accounts[account] == 0 {
+			delete(d.accounts, account)
+		}
 		d.count--
 		if e.letter.entries--; e.letter.entries == 0 {
 			d.bytes -= int64(cap(e.letter.content))
@@ -83,34 +121,28 @@ func (d *Dispatcher) forget(entries ...*entry) {
 	d.balance()
 }
 
-// balance turns leasing of new mail on and off, and wakes the claimer when there
-// is room. The lock is held.
+// balance wakes the claimer when there is room again. The lock is held.
 func (d *Dispatcher) balance() {
-	switch {
-	case d.direct && d.count > d.cfg.MaxRecipients/4*3:
-		d.direct = false
-		d.deps.Queue.Direct(false)
-	case !d.direct && d.count <= d.cfg.MaxRecipients/2:
-		d.direct = true
-		d.deps.Queue.Direct(true)
-		signal(d.due)
-	}
-	if d.starved && d.room() > 0 {
-		d.starved = false
+	if d.count <= d.starved && d.room() > 0 {
+		d.starved = -1
 		signal(d.due)
 	}
 	d.metrics.memory.Set(float64(d.count))
 	d.metrics.bytes.Set(float64(d.bytes))
 }
 
-// room is how many recipients may be claimed; a part of a quarter is not worth
-// a transaction. The lock is held.
+// starve has the claimer woken when a sixteenth of memory has become free. The
+// lock is held.
+func (d *Dispatcher) starve() {
+	d.starved = max(0, d.count-d.cfg.MaxRecipients/16)
+}
+
+// room is how many recipients may be claimed. The lock is held.
 func (d *Dispatcher) room() int {
-	free := d.cfg.MaxRecipients/2 - d.count
-	if d.draining || len(d.unsettled) > 0 || free < max(1, d.cfg.MaxRecipients/8) {
+	if d.draining || len(d.unsettled) > 0 {
 		return 0
 	}
-	return min(free, claimBatch)
+	return max(0, min(d.cfg.MaxRecipients-d.count, claimBatch))
 }
 
 const releaseSlice = 100 // recipients per transaction
@@ -170,10 +202,8 @@ func (d *Dispatcher) giveBack(ctx context.Context) error {
 		dom.waiting = nil
 	}
 	for _, s := range d.sites {
-		for _, b := range s.ready.takeAll() {
-			for _, e := range b.entries {
-				items = append(items, e.item())
-			}
+		for _, e := range d.ready.Take(s.Site) {
+			items = append(items, e.item())
 		}
 	}
 	d.mu.Unlock()

@@ -40,7 +40,7 @@ func (d *Dispatcher) place(e *entry) {
 	}
 	now := time.Now()
 	if dom.plan != nil && now.Before(dom.until) {
-		if s := d.site(dom.plan.Site); !s.dead(now) && !d.sated(s, now) {
+		if s := d.site(dom.plan.Site); !s.Dead(now) && !d.full(s, e.letter.message.Account, now) {
 			d.enter(s, e, *dom.plan)
 			return
 		}
@@ -124,6 +124,7 @@ func (d *Dispatcher) planOne(ctx context.Context, dom *domain) {
 
 // learn remembers the way to a domain. The lock is held.
 func (d *Dispatcher) learn(dom *domain, plan delivery.Plan, noWay *mail.Outcome) {
+	d.answered(dom.name, noWay, time.Now())
 	if dom.outcome = noWay; noWay != nil {
 		dom.plan, dom.until = nil, time.Now().Add(noWayFor)
 		return
@@ -139,14 +140,16 @@ func (d *Dispatcher) proceed(dom *domain, waiting []*entry) []report {
 		return reportsOf(waiting, *dom.outcome, now)
 	}
 	s := d.site(dom.plan.Site)
-	if s.dead(now) {
+	if s.Dead(now) {
 		return s.postpone(waiting, now)
 	}
-	for i, e := range waiting {
-		if d.sated(s, now) {
-			return s.postpone(waiting[i:], now)
+	var none []*entry
+	for _, e := range waiting {
+		if d.full(s, e.letter.message.Account, now) {
+			none = append(none, e)
+			continue
 		}
 		d.enter(s, e, *dom.plan)
 	}
-	return nil
+	return s.postpone(none, now)
 }

@@ -134,6 +134,9 @@ func (d *Dispatcher) hold(ctx context.Context, reports []report, err error) {
 
 // retain keeps reports until they are settled. The lock is held.
 func (d *Dispatcher) retain(ctx context.Context, reports []report) {
+	if len(d.unsettled) == 0 {
+		d.unsettledSince = time.Now()
+	}
 	d.unsettled = append(d.unsettled, reports...)
 	d.metrics.unsettled.Set(float64(len(d.unsettled)))
 	if !d.settling {

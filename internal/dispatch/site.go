@@ -5,47 +5,38 @@ import (
 	"time"
 
 	"mittente/internal/delivery"
+	"mittente/internal/id"
 	"mittente/internal/mail"
+	"mittente/internal/ready"
+	"mittente/internal/reason"
+	"mittente/internal/throttle"
 )
 
 const (
-	deadFirst = 5 * time.Second // doubles with every failed probe
-	deadMax   = 5 * time.Minute
 	apart     = 10 * time.Millisecond // those that wait for a dead site, at least
 	spreadMax = 30 * time.Minute
-	slowAfter = 30 * time.Second // a delivery that takes so long is no sign that a site moves
-	slowSite  = 2                // deliveries at once where nothing moves
-	slowWait  = time.Minute      // of mail that such a site has no room for
-	widenBy   = 5                // that many good deliveries per slot open one slot more
-	maxSites  = 10_000           // remembered at once, those with mail apart
+	waitAside = time.Minute // of mail that a site has no room for
+	maxSites  = 10_000      // remembered at once, those with mail apart
 )
 
-// site is one destination: hosts that stand for one another.
+// site is one destination: hosts that stand for one another. What it may get,
+// and whether it is dead, throttle knows; what waits for it, ready.
 //
-// Trouble is an outcome that is the site's, not the mail's (connection refused,
-// 421, a handshake that fails). While other deliveries run there or have
-// succeeded meanwhile, the site may only have too many of ours: the window
-// shrinks to those. If the last of them has trouble, too, the site is dead for a
-// time: nobody else tries in vain, all that waits is postponed, which is no
-// attempt, and comes back when the site is probed or soon after. The probe is a
-// single delivery; its success opens the window again, its failure doubles the
-// time.
+// While a site is dead nobody tries in vain: all that waits is postponed, which
+// is no attempt, and comes back when the site is probed or soon after.
 type site struct {
-	plan  delivery.Plan // of the domain that came last: all of one site may travel together
-	ready ready
+	*ready.Site[*entry]
+	name string
+	plan delivery.Plan // of the domain that came last: all of one site may travel together
 
-	active int       // deliveries
-	window int       // how many there may be
-	good   int       // deliveries since the window last changed
-	inLine bool      // stands in Dispatcher.runnable
-	moved  time.Time // when a delivery last ended that was not slow
+	waiting int          // postponed since it was found dead, or since it moved
+	horizon time.Time    // when what was postponed for want of room may all have come
+	trouble mail.Outcome // what is said to those that wait for a dead site
 
-	alive     time.Time // last sign of life
-	failures  int       // probes failed in a row
-	deadUntil time.Time
-	deadSince time.Time    // the first of the failures
-	waiting   int          // postponed since the last of them, or since the site moved
-	trouble   mail.Outcome // what is said to those that wait
+	running  map[*ready.Delivery[*entry]]struct{}
+	troubled time.Time // when its trouble was last raised as an alert
+	refused  time.Time // and that it refuses us
+	seen     bool      // it had mail here when report.go last looked
 }
 
 // site returns the site of that name. The lock is held.
@@ -55,7 +46,10 @@ func (d *Dispatcher) site(name string) *site {
 		if len(d.sites) >= maxSites {
 			d.sweepSites()
 		}
-		s = &site{window: d.cfg.PerSite}
+		s = &site{
+			name: name, Site: ready.NewSite[*entry](d.limits.Site(name, time.Now())),
+			running: make(map[*ready.Delivery[*entry]]struct{}),
+		}
 		d.sites[name] = s
 	}
 	return s
@@ -64,144 +58,123 @@ func (d *Dispatcher) site(name string) *site {
 // sweepSites forgets sites where nothing waits or runs. The lock is held.
 func (d *Dispatcher) sweepSites() {
 	for name, s := range d.sites {
-		if s.active == 0 && s.ready.len() == 0 && !s.inLine {
+		if s.Active() == 0 && s.Len() == 0 {
 			delete(d.sites, name)
 		}
 	}
 }
 
-func (s *site) dead(now time.Time) bool { return now.Before(s.deadUntil) }
-
-// moves reports whether a delivery there, whatever came of it, has taken less
-// than 30 s and ended no more than 30 s ago.
-func (s *site) moves(now time.Time) bool { return now.Sub(s.moved) <= slowAfter }
-
-// mayStart reports whether one more delivery may begin.
-func (s *site) mayStart() bool {
-	limit := s.window
-	if s.failures > 0 {
-		limit = 1 // the probe
+// full reports whether a site has all the mail that memory should hold for it:
+// a two-hundredth of what memory takes if it does not move, once an eighth is in
+// use; else a tenth of one account's. What else comes is postponed. The lock is held.
+func (d *Dispatcher) full(s *site, a id.Account, now time.Time) bool {
+	most := d.cfg.MaxRecipients
+	if d.count > most/8 && !s.Moves(now) {
+		return s.load() >= max(ready.MaxBundle, most/200)
 	}
-	return s.ready.len() > 0 && s.active < limit
+	return s.Of(a) >= max(ready.MaxBundle, most/10)
 }
 
-// share is how many of the deliveries at once a site may have, so that servers
-// which answer slowly or never (RFC 5321 §4.5.3.2 has us wait for minutes)
-// don't keep the others' mail waiting:
-//
-//	deliveries under way      any site   one that does not move
-//	up to a half of all       PerSite    as any
-//	up to seven eighths       PerSite    2
-//	more                      2          2
-//
-// The lock is held.
-func (d *Dispatcher) share(s *site, now time.Time) int {
-	if d.active >= d.cfg.Deliveries-d.cfg.Deliveries/8 || d.active >= d.cfg.Deliveries/2 && !s.moves(now) {
-		return slowSite
+// load is how many recipients of a site are in memory, those under way included.
+func (s *site) load() int {
+	n := s.Len()
+	for b := range s.running {
+		n += len(b.Entries)
 	}
-	return d.cfg.PerSite
+	return n
 }
 
-// sated reports whether a site that does not move has its share of the memory,
-// once an eighth of that is in use. What else comes for it is postponed. The
-// lock is held.
-func (d *Dispatcher) sated(s *site, now time.Time) bool {
-	return d.count > d.cfg.MaxRecipients/8 && s.ready.len() >= max(maxBundle, d.cfg.MaxRecipients/200) && !s.moves(now)
-}
-
-// enter puts an entry into the ready queue of its site. The lock is held.
+// enter lets an entry wait at its site. The lock is held.
 func (d *Dispatcher) enter(s *site, e *entry, plan delivery.Plan) {
-	s.plan = plan
-	s.ready.push(e)
-	d.metrics.ready.Inc()
-	d.line(s)
+	s.plan, e.site = plan, s
+	m := e.letter.message
+	d.ready.Push(s.Site, ready.Mail{Account: m.Account, Message: m.ID, Priority: m.Priority, Accepted: m.AcceptedAt}, e)
+	d.metrics.ready.Set(float64(d.ready.Len()))
 }
 
-// line puts a site in line for a worker, if it has work. The lock is held.
-func (d *Dispatcher) line(s *site) {
-	if !s.inLine && s.mayStart() {
-		s.inLine = true
-		d.runnable = append(d.runnable, s)
-	}
-}
-
-// next takes a bundle of the site whose turn it is; nil when there is nothing
-// that may begin. The lock is held.
-func (d *Dispatcher) next() (*site, *bundle) {
+// next begins the delivery whose turn it is; nil when none may begin. The lock is held.
+func (d *Dispatcher) next() *ready.Delivery[*entry] {
 	if d.draining || len(d.unsettled) > 0 {
-		return nil, nil
+		return nil
 	}
 	now := time.Now()
-	for range len(d.runnable) {
-		s := d.runnable[0]
-		d.runnable[0] = nil
-		d.runnable = d.runnable[1:]
-		if !s.mayStart() {
-			s.inLine = false
-			continue
-		}
-		if s.active >= d.share(s, now) {
-			d.runnable = append(d.runnable, s)
-			continue
-		}
-		s.inLine = false
-		b := s.ready.pop()
-		s.active++
-		d.active++
-		d.metrics.ready.Sub(float64(len(b.entries)))
-		d.line(s)
-		return s, b
+	b := d.ready.Next(now)
+	if b == nil {
+		d.wakeAt(d.ready.Wake(), now)
+		return nil
 	}
-	return nil, nil
+	b.Entries[0].site.running[b] = struct{}{}
+	d.metrics.ready.Set(float64(d.ready.Len()))
+	return b
 }
 
-// judge draws from the outcomes of a delivery that began at the time given what
-// they say about the site, and returns what is to be postponed now that it is
-// dead. The lock is held.
-func (d *Dispatcher) judge(s *site, outcomes []mail.Outcome, began time.Time) []*entry {
-	trouble := siteTrouble(outcomes)
-	if trouble == nil {
-		s.alive, s.failures = time.Now(), 0
-		if s.good++; s.good >= s.window*widenBy && s.window < d.cfg.PerSite {
-			s.window, s.good = s.window+1, 0
-		}
+// wakeAt looks again at a time, for what waits for its rate. The lock is held.
+func (d *Dispatcher) wakeAt(at, now time.Time) {
+	if at.IsZero() || !d.waking.IsZero() && !at.Before(d.waking) {
+		return
+	}
+	d.waking = at
+	time.AfterFunc(max(time.Millisecond, min(at.Sub(now), time.Minute)), func() {
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		d.waking = time.Time{}
+		signal(d.starts)
+	})
+}
+
+// end notes what a delivery has shown of its site, and returns what is to be
+// postponed now that it is dead. The lock is held.
+func (d *Dispatcher) end(b *ready.Delivery[*entry], s *site, outcomes []mail.Outcome, now time.Time) []*entry {
+	delete(s.running, b)
+	sign, ask := signOf(outcomes)
+	died := d.ready.End(b, now, sign, ask)
+	if sign != throttle.None && s.Moves(now) {
+		s.waiting = 0
+	}
+	if sign == throttle.Away {
+		d.troubled(s, outcomes[0], now)
+	}
+	if !died {
 		return nil
 	}
-	s.good = 0
-	now := time.Now()
-	switch {
-	case s.dead(now): // one of those that were under way
-		return nil
-	case s.active > 0, s.alive.After(began):
-		s.window = max(1, s.active)
-		return nil
-	}
-	s.window = d.cfg.PerSite
-	s.deadUntil = now.Add(min(deadFirst<<min(s.failures, 10), deadMax))
-	if s.failures++; s.failures == 1 {
-		s.deadSince = now
-	}
-	s.waiting, s.trouble = 0, inGeneral(*trouble)
+	s.waiting, s.trouble = 0, inGeneral(outcomes[0])
 	d.metrics.dead.Inc()
-	var waiting []*entry
-	for _, b := range s.ready.takeAll() {
-		waiting = append(waiting, b.entries...)
-	}
-	d.metrics.ready.Sub(float64(len(waiting)))
-	return waiting
+	return d.ready.Take(s.Site)
 }
 
-// siteTrouble returns the first outcome if all of them are the site's trouble.
-func siteTrouble(outcomes []mail.Outcome) *mail.Outcome {
+// signOf draws from the outcomes of one delivery what they say about the site:
+//
+//	all deferred, all of them the site's trouble    away
+//	all deferred, because we send too much          busy
+//	anything else                                   good
+//	none at all, because the trouble is ours        nothing
+//
+// "Too much" is what RFC 3463 calls system congestion, not accepting messages, and
+// what providers say by a security status other than x.7.1, which greylisting uses.
+func signOf(outcomes []mail.Outcome) (sign throttle.Sign, ask time.Duration) {
+	if len(outcomes) == 0 {
+		return throttle.None, 0
+	}
+	sign = throttle.Away
 	for _, o := range outcomes {
-		if o.Action != mail.Deferred || o.Scope != mail.ScopeSite {
-			return nil
+		switch {
+		case o.Action == mail.Deferred && o.Scope == mail.ScopeSite:
+			ask = max(ask, o.RetryAfter)
+		case o.Action == mail.Deferred && tooMuch(o.Status):
+			sign = throttle.Busy
+		default:
+			return throttle.Good, 0
 		}
 	}
-	if len(outcomes) == 0 {
-		return nil
+	return sign, ask
+}
+
+func tooMuch(s mail.Status) bool {
+	switch (mail.Status{Subject: s.Subject, Detail: s.Detail}) {
+	case mail.Status{Subject: 3, Detail: 2}, mail.Status{Subject: 4, Detail: 5}:
+		return true
 	}
-	return &outcomes[0]
+	return s.Subject == 7 && s.Detail != 1
 }
 
 // inGeneral is what others than the recipient of a troubled attempt may know of
@@ -210,27 +183,30 @@ func siteTrouble(outcomes []mail.Outcome) *mail.Outcome {
 func inGeneral(trouble mail.Outcome) mail.Outcome {
 	o := mail.Outcome{
 		Action: mail.Deferred, Scope: mail.ScopeSite, Status: mail.Status{Class: 4, Subject: 4, Detail: 1},
-		Diagnostic: "the destination is not answering; waiting with the others",
+		Diagnostic: reason.SayDead,
 	}
 	if subject := trouble.Status.Subject; trouble.Code == 0 && (subject == 4 || subject == 7) {
 		o.Status, o.RemoteMTA, o.RemoteAddr = trouble.Status, trouble.RemoteMTA, trouble.RemoteAddr
-		o.Diagnostic = oneLine(o.Diagnostic + ": " + trouble.Diagnostic)
+		o.Diagnostic = mail.Diagnostic(o.Diagnostic + ": " + trouble.Diagnostic)
 	}
 	return o
 }
 
-// postpone reports that entries wait for a site which is dead, or does not move.
-// The first comes back when it is to be probed, or after a while. The others
-// come after, at random, in a time that grows with their number and with the
-// outage: when the site is well again, mail flows soon, and a backlog is not
-// written anew every few minutes of a long outage. The lock is held.
+// postpone reports that entries wait for a site which is dead, does not move, or
+// has enough of its mail in memory. Of the first two, the first comes back when
+// the site is to be probed, or after a while. The others come after, at random,
+// in a time that grows with their number and with the outage: when the site is
+// well again, mail flows soon, and a backlog is not written anew every few minutes
+// of a long outage. At a site that moves they come back as it takes them. The
+// lock is held.
 func (s *site) postpone(entries []*entry, now time.Time) []report {
-	from, since, o := s.deadUntil, s.deadSince, s.trouble
-	if !s.dead(now) {
-		from, since, o = now.Add(slowWait), now, mail.Outcome{
-			Action: mail.Deferred, Scope: mail.ScopeSite, Status: mail.Status{Class: 4, Subject: 4, Detail: 5},
-			Diagnostic: "the destination is slow; waiting with the others",
-		}
+	if !s.Dead(now) && s.Moves(now) {
+		return s.queueUp(entries, now)
+	}
+	since, from := s.Since(now)
+	o := s.trouble
+	if !s.Dead(now) {
+		from, since, o = now.Add(waitAside), now, reason.Aside(reason.SaySlow)
 	}
 	reports := reportsOf(entries, o, now)
 	for i := range reports {
@@ -243,3 +219,20 @@ func (s *site) postpone(entries []*entry, now time.Time) []report {
 	}
 	return reports
 }
+
+// queueUp postpones entries until the site will have taken those before them.
+func (s *site) queueUp(entries []*entry, now time.Time) []report {
+	each := min(time.Duration(float64(time.Second)/max(s.PerSecond(now), 0.1)), waitAside)
+	if first := now.Add(max(waitAside, time.Duration(s.Len())*each)); s.horizon.Before(first) || s.horizon.Sub(now) > maxHorizon {
+		s.horizon = first
+	}
+	reports := reportsOf(entries, reason.Aside(reason.SayFull), now)
+	for i := range reports {
+		reports[i].due = s.horizon
+		s.horizon = s.horizon.Add(each)
+	}
+	return reports
+}
+
+// maxHorizon is how far ahead a place in the line is given.
+const maxHorizon = 4 * time.Hour

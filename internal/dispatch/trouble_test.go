@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"mittente/internal/db"
+	"mittente/internal/id"
 	"mittente/internal/mail"
 	"mittente/internal/queue"
 )
@@ -43,7 +44,7 @@ func TestFullDisk(t *testing.T) {
 		if got := len(h.courier.done()); got != 50 {
 			t.Errorf("%d attempts for 50 mails", got)
 		}
-		if got := h.memory(); got != (inMemory{direct: true}) {
+		if got := h.memory(); got != (inMemory{}) {
 			t.Errorf("left in memory: %+v", got)
 		}
 	})
@@ -165,27 +166,6 @@ func TestDeadSite(t *testing.T) {
 	})
 }
 
-// The time for which a site is dead doubles with each failed probe, up to five minutes.
-func TestDeadSiteBackoff(t *testing.T) {
-	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		h := newHouse(t, Config{})
-		s := h.site("dead.test")
-		for i, seconds := range []int{5, 10, 20, 40, 80, 160, 300, 300, 300} {
-			h.judge(s, []mail.Outcome{unreachable()}, time.Now())
-			if got, want := time.Until(s.deadUntil), time.Duration(seconds)*time.Second; got != want {
-				t.Errorf("dead for %v after %d failures, want %v", got, i+1, want)
-			}
-			time.Sleep(time.Until(s.deadUntil))
-		}
-		h.judge(s, []mail.Outcome{delivered()}, time.Now())
-		if s.failures != 0 || s.dead(time.Now()) {
-			t.Errorf("after a success: %+v", s)
-		}
-		h.must(h.deps.DB.Close())
-	})
-}
-
 // A site that refuses some connections while it serves others gets fewer, and is not dead.
 func TestCrowdedSite(t *testing.T) {
 	t.Parallel()
@@ -230,9 +210,11 @@ func TestMemoryIsBounded(t *testing.T) {
 				t.Fatalf("%d in memory", got)
 			}
 		}
-		// A message with many recipients may come when there is little room.
-		h.queue.Direct(true)
+		// A message with many recipients may come when there is little room, and
+		// messages of one account at the same time.
+		h.queue.Room(func(id.Account) int { return 100 })
 		h.accept(letterTo{to: many(60, "two.test")})
+		h.queue.Room(h.roomOf)
 		if got := h.memory().recipients; got > 40 {
 			t.Fatalf("%d in memory", got)
 		}
@@ -243,7 +225,7 @@ func TestMemoryIsBounded(t *testing.T) {
 		time.Sleep(10 * time.Minute)
 		synctest.Wait()
 		h.wantStates(counts{queue.Delivered: 260})
-		if got := h.memory(); got != (inMemory{direct: true}) {
+		if got := h.memory(); got != (inMemory{}) {
 			t.Errorf("left in memory: %+v", got)
 		}
 	})
@@ -258,7 +240,9 @@ func TestOverflowWhileTheDiskIsFull(t *testing.T) {
 			time.Sleep(10 * time.Second)
 			return delivered()
 		}
+		h.queue.Room(func(id.Account) int { return 100 }) // as when many come at the same time
 		items := h.accept(letterTo{to: many(30, "one.test"), keep: true})
+		h.queue.Room(h.roomOf)
 		h.disk.full.Store(true)
 		h.Fresh(items)
 		time.Sleep(5 * time.Second)

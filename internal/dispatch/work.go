@@ -7,33 +7,34 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"strings"
 	"sync/atomic"
 	"time"
 
 	"mittente/internal/delivery"
 	"mittente/internal/dkim"
 	"mittente/internal/mail"
+	"mittente/internal/ready"
+	"mittente/internal/route"
 )
 
 // startWorkers starts workers while deliveries may begin. The lock is held.
 func (d *Dispatcher) startWorkers(ctx context.Context) {
-	for d.workers < d.cfg.Deliveries {
-		s, b := d.next()
+	for {
+		b := d.next()
 		if b == nil {
 			return
 		}
 		d.workers++
-		d.tasks.Go(func() { d.work(ctx, s, b) })
+		d.tasks.Go(func() { d.work(ctx, b) })
 	}
 }
 
 // work delivers one bundle after the other until none may begin.
-func (d *Dispatcher) work(ctx context.Context, s *site, b *bundle) {
+func (d *Dispatcher) work(ctx context.Context, b *ready.Delivery[*entry]) {
 	for b != nil {
-		d.settle(ctx, d.deliver(ctx, s, b))
+		d.settle(ctx, d.deliver(ctx, b))
 		d.mu.Lock()
-		if s, b = d.next(); b == nil {
+		if b = d.next(); b == nil {
 			d.workers--
 		}
 		d.mu.Unlock()
@@ -42,34 +43,30 @@ func (d *Dispatcher) work(ctx context.Context, s *site, b *bundle) {
 
 // deliver makes one attempt for a bundle. It gives its place at the site away
 // before the outcomes are settled, so that no connection waits for a commit.
-func (d *Dispatcher) deliver(ctx context.Context, s *site, b *bundle) []report {
+func (d *Dispatcher) deliver(ctx context.Context, b *ready.Delivery[*entry]) []report {
+	s := b.Entries[0].site
 	d.mu.Lock()
 	plan := s.plan
 	d.mu.Unlock()
-	began := time.Now()
-	entries := d.held(ctx, b.entries)
+	entries := d.held(ctx, b.Entries)
 	var outcomes []mail.Outcome
 	own := true // the trouble, if any, is ours
 	if len(entries) > 0 {
 		outcomes, own = d.attempt(ctx, plan, entries)
 	}
 	ended := time.Now()
+	about := outcomes
+	if own {
+		about = nil
+	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	s.active--
-	d.active--
-	if !own && ended.Sub(began) < slowAfter {
-		s.moved, s.waiting = ended, 0
-	}
-	var waiting []*entry
-	if !own {
-		waiting = d.judge(s, outcomes, began)
-	}
-	d.line(s)
+	waiting := d.end(b, s, about, ended)
 	d.startWorkers(ctx)
 	reports := make([]report, 0, len(entries)+len(waiting))
 	for i, e := range entries {
-		reports = append(reports, report{entry: e, outcome: outcomes[i], at: ended, took: ended.Sub(began)})
+		e.paced = false // its place is used
+		reports = append(reports, report{entry: e, outcome: outcomes[i], at: ended, took: ended.Sub(b.Began)})
 	}
 	return append(reports, s.postpone(waiting, ended)...)
 }
@@ -107,8 +104,13 @@ func (d *Dispatcher) attempt(ctx context.Context, plan delivery.Plan, entries []
 	if err != nil {
 		return d.fault(ctx, entries, "signature", err), true
 	}
+	demand, err := d.minTLS(ctx, l)
+	if err != nil {
+		return d.fault(ctx, entries, "settings of the list", err), true
+	}
 	var unreadable atomic.Pointer[error]
 	job := delivery.Job{
+		TLS: demand, PerConnection: entries[0].site.Limit().PerConnection,
 		From: l.message.From, SMTPUTF8: l.message.SMTPUTF8, EightBit: l.message.EightBit,
 		Return: l.message.Return, EnvelopeID: l.message.EnvelopeID,
 		Size: int64(len(seal)) + l.message.Size,
@@ -140,13 +142,21 @@ func (d *Dispatcher) attempt(ctx context.Context, plan delivery.Plan, entries []
 	return outcomes, ctx.Err() != nil
 }
 
+// minTLS is what the list of a letter demands of connections.
+func (d *Dispatcher) minTLS(ctx context.Context, l *letter) (route.TLSPolicy, error) {
+	if d.deps.MinTLS == nil || l.message.List.IsZero() {
+		return "", nil
+	}
+	return d.deps.MinTLS(ctx, l.message.List)
+}
+
 // fault is the outcome of what went wrong in this house: it is deferred,
 // whatever it was, and logged (RFC 3463 §3.4: X.3.0, other mail system status).
 func (d *Dispatcher) fault(ctx context.Context, entries []*entry, what string, err error) []mail.Outcome {
 	d.logFault(ctx, entries[0].letter, what, err)
 	o := mail.Outcome{
 		Action: mail.Deferred, Scope: mail.ScopeSite, Status: mail.Status{Class: 4, Subject: 3},
-		Diagnostic: oneLine(what + ": " + err.Error()),
+		Diagnostic: mail.Diagnostic(what + ": " + err.Error()),
 	}
 	outcomes := make([]mail.Outcome, len(entries))
 	for i := range outcomes {
@@ -158,15 +168,6 @@ func (d *Dispatcher) fault(ctx context.Context, entries []*entry, what string, e
 func (d *Dispatcher) logFault(ctx context.Context, l *letter, what string, err error) {
 	d.deps.Log.LogAttrs(ctx, slog.LevelError, "delivery held up by our own fault", slog.String("what", what),
 		slog.String("message", l.message.ID.String()), slog.Any("error", err))
-}
-
-func oneLine(s string) string {
-	s = strings.ToValidUTF8(strings.Join(strings.Fields(s), " "), "?")
-	const bound = 1000 // mail.Outcome.Diagnostic
-	if len(s) > bound {
-		s = strings.ToValidUTF8(s[:bound], "")
-	}
-	return s
 }
 
 // seal returns the DKIM-Signature fields of a letter, made once while it is in

@@ -42,7 +42,7 @@ const (
 //
 //	Good  the window opens: by one, until there was trouble; then by one for
 //	      every widenBy per slot
-//	Busy  the window halves
+//	Busy  the window halves, once for all deliveries that were under way together
 //	Away  while others run there, or one has succeeded since this one began, the
 //	      site may only have too many of ours: the window shrinks to those.
 //	      If the last of them has trouble, the site is dead for a time. Then one
@@ -56,6 +56,7 @@ type Site struct {
 	window  int
 	good    int  // deliveries since the window last changed
 	scarred bool // there was trouble: the window opens slowly
+	halved  time.Time
 
 	moved     time.Time // when a delivery last ended that was not slow
 	alive     time.Time // last sign of life
@@ -80,6 +81,14 @@ func NewSite(l Limit, group *Group, now time.Time) *Site {
 
 // Limit returns the site's limit.
 func (s *Site) Limit() Limit { return s.limit }
+
+// Together returns the limit of deliveries to all sites of the provider; 0: none.
+func (s *Site) Together() int {
+	if s.group == nil {
+		return 0
+	}
+	return s.group.limit
+}
 
 // Active returns how many deliveries are under way.
 func (s *Site) Active() int { return s.active }
@@ -156,7 +165,10 @@ func (s *Site) End(began, now time.Time, sign Sign, ask time.Duration) (died boo
 		s.widen()
 	case Busy:
 		s.alive, s.failures, s.asked = now, 0, false
-		s.window, s.good, s.scarred = max(1, s.window/2), 0, true
+		s.good, s.scarred = 0, true
+		if !began.Before(s.halved) {
+			s.window, s.halved = max(1, s.window/2), now
+		}
 	case Away:
 		return s.away(began, now, ask)
 	}

@@ -65,6 +65,22 @@ func TestWindowHalvesWhenTheSiteIsBusy(t *testing.T) {
 	}
 }
 
+// Deliveries that were under way together are one sign.
+func TestWindowHalvesOnceForAll(t *testing.T) {
+	t.Parallel()
+	s := site(20)
+	s.run(15, epoch, Good)
+	for range 20 {
+		s.Begin(epoch)
+	}
+	for i := range 20 {
+		s.End(epoch, epoch.Add(time.Duration(i+1)*time.Second), Busy, 0)
+	}
+	if s.Window() != 10 {
+		t.Errorf("%d", s.Window())
+	}
+}
+
 // A site that refuses some while it serves others is not dead.
 func TestAwayWhileOthersRun(t *testing.T) {
 	t.Parallel()

@@ -1,0 +1,209 @@
+package dispatch
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"slices"
+	"time"
+
+	"mittente/internal/db"
+	"mittente/internal/reason"
+	"mittente/internal/throttle"
+)
+
+const (
+	tellEvery = 2 * time.Second
+	tellSlice = 100   // rows per transaction
+	maxTold   = 2_000 // sites and domains that are told of at once
+)
+
+// tell writes every few seconds what holds mail up here, for other processes to
+// read (room reason): only of what had mail here for so long, only what changed.
+func (d *Dispatcher) tell(ctx context.Context) {
+	if d.cfg.Node == "" {
+		return
+	}
+	tick := time.NewTicker(tellEvery)
+	defer tick.Stop()
+	written, fresh := make(map[standing]string), true
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		if err := d.tellOnce(ctx, written, fresh); err != nil {
+			if ctx.Err() == nil {
+				d.deps.Log.LogAttrs(ctx, slog.LevelWarn, "what holds mail up can't be written down", slog.Any("error", err))
+			}
+			continue
+		}
+		fresh = false
+	}
+}
+
+// standing names what a row tells of.
+type standing struct {
+	kind reason.Kind
+	name string
+}
+
+// tellOnce brings what is written to what stands now.
+func (d *Dispatcher) tellOnce(ctx context.Context, written map[standing]string, fresh bool) error {
+	now := d.standing(time.Now())
+	var rows []reason.Row
+	for s, doc := range now {
+		if written[s] != doc {
+			rows = append(rows, reason.Row{Kind: s.kind, Name: s.name, Report: []byte(doc)})
+		}
+	}
+	for s := range written {
+		if _, still := now[s]; !still {
+			rows = append(rows, reason.Row{Kind: s.kind, Name: s.name})
+		}
+	}
+	if fresh {
+		err := d.deps.DB.Batch(ctx, func(tx *db.Tx) error { return reason.Clear(tx, d.cfg.Node) })
+		if err != nil {
+			return fmt.Errorf("dispatch: %w", err)
+		}
+	}
+	for slice := range slices.Chunk(rows, tellSlice) {
+		err := d.deps.DB.Batch(ctx, func(tx *db.Tx) error { return reason.Write(tx, d.cfg.Node, slice) })
+		if err != nil {
+			return fmt.Errorf("dispatch: %w", err)
+		}
+		for _, r := range slice {
+			if s := (standing{r.Kind, r.Name}); r.Report == nil {
+				delete(written, s)
+			} else {
+				written[s] = string(r.Report)
+			}
+		}
+	}
+	return nil
+}
+
+// standing is what holds mail up now.
+func (d *Dispatcher) standing(now time.Time) map[standing]string {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	all := make(map[standing]string)
+	put := func(kind reason.Kind, name string, v any) {
+		if doc, err := json.Marshal(v); err == nil {
+			all[standing{kind, name}] = string(doc)
+		}
+	}
+	if h := d.house(); h != (reason.House{}) {
+		put(reason.OfHouse, "", h)
+	}
+	for name, s := range d.sites {
+		if len(all) < maxTold && s.lasts(now) {
+			put(reason.OfSite, name, d.siteReport(s, now))
+		}
+	}
+	for name, dom := range d.domains {
+		if dom.plan == nil || len(all) >= maxTold {
+			continue
+		}
+		if _, ok := all[standing{reason.OfSite, dom.plan.Site}]; ok {
+			put(reason.OfDomain, string(name), reason.Domain{Site: dom.plan.Site})
+		}
+	}
+	for a, p := range d.paces.account {
+		if p.Free(now) < 1 && len(all) < 2*maxTold {
+			put(reason.OfAccount, a.String(), p.report(now))
+		}
+	}
+	for u, p := range d.paces.user {
+		if p.Free(now) < 1 && len(all) < 2*maxTold {
+			put(reason.OfUser, u, p.report(now))
+		}
+	}
+	return all
+}
+
+// lasts reports whether there is something to tell of a site: it is dead, or has
+// had mail here since the last look.
+func (s *site) lasts(now time.Time) bool {
+	had := s.seen
+	s.seen = s.Active() > 0 || s.Len() > 0
+	return s.Dead(now) || had && s.seen
+}
+
+// house is what holds up all mail; numbers are rounded, so that a row is not
+// written for every message. The lock is held.
+func (d *Dispatcher) house() reason.House {
+	var h reason.House
+	switch {
+	case d.claimErr != nil:
+		h.Trouble, h.Since = d.claimErr.Error(), d.claimFailing
+	case len(d.unsettled) > 0:
+		h.Trouble, h.Since = "outcomes can't be written down", d.unsettledSince
+	}
+	if d.count > d.cfg.MaxRecipients/4 {
+		part := max(1, d.cfg.MaxRecipients/20)
+		h.Memory, h.Most = d.count/part*part, d.cfg.MaxRecipients
+	}
+	return h
+}
+
+// siteReport is what there is to tell of a site. The lock is held.
+func (d *Dispatcher) siteReport(s *site, now time.Time) reason.Site {
+	limit := s.Limit()
+	r := reason.Site{
+		Limit: limit.Name, Connections: limit.Connections, Together: s.Together(),
+		Window: s.Window(), Active: s.Active(), Waiting: s.Len(),
+		PerSecond: float64(int(s.PerSecond(now)*10)) / 10,
+	}
+	if limit.Messages > 0 {
+		r.Rate = fmt.Sprintf("%d messages in %v", limit.Messages, limit.Per)
+	}
+	binding, until := s.Check(now)
+	if r.Binding = string(binding); binding == throttle.Dead || binding == throttle.Rate {
+		r.Until = until.UTC()
+	}
+	if since, _ := s.Since(now); !since.IsZero() {
+		r.DeadSince, r.Asked, r.Trouble = since.UTC(), s.Asked(), s.trouble.Reply()
+	}
+	active, _ := d.ready.Active()
+	r.ServersBusy = active >= d.cfg.Deliveries
+	for b := range s.running {
+		r.Running = append(r.Running, reason.Running{Message: b.Entries[0].letter.message.ID, Since: b.Began.UTC()})
+	}
+	slices.SortFunc(r.Running, func(a, b reason.Running) int { return a.Since.Compare(b.Since) })
+	return r
+}
+
+func (p *pace) report(now time.Time) reason.Pace {
+	return reason.Pace{PerHour: p.speed, Next: p.Next(0, now).UTC().Truncate(time.Second)}
+}
+
+// Explain says why a recipient has not been sent yet, as reason.Why does, by what
+// this process knows rather than by what it has last written down.
+func (d *Dispatcher) Explain(s reason.State) reason.Reason {
+	now := time.Now()
+	n := reason.Node{Name: d.cfg.Node, Alive: true}
+	d.mu.Lock()
+	if dom := d.domains[s.Recipient.To.Address.Domain()]; dom != nil && dom.plan != nil {
+		s.Site = dom.plan.Site
+	}
+	if site := d.sites[s.Site]; site != nil {
+		r := d.siteReport(site, now)
+		n.Site = &r
+	}
+	if p := d.paces.account[s.Recipient.Account]; p != nil && p.Free(now) < 1 {
+		r := p.report(now)
+		n.Account = &r
+	}
+	if p := d.paces.user[s.Recipient.User]; p != nil && p.Free(now) < 1 {
+		r := p.report(now)
+		n.User = &r
+	}
+	h := d.house()
+	n.House = &h
+	d.mu.Unlock()
+	return reason.Why(s, []reason.Node{n}, now)
+}
