@@ -27,6 +27,7 @@ type cli struct {
 	List       listCmd       `cmd:"" help:"Lists: an account's isolated environments."`
 	User       userCmd       `cmd:"" help:"SMTP+ users: the names and passwords by which applications send."`
 	Domain     domainCmd     `cmd:"" help:"Sender domains: their DNS records and their verification."`
+	Sender     senderCmd     `cmd:"" help:"Sender addresses: their owners are asked by mail."`
 	Queue      queueCmd      `cmd:"" help:"Recipients that wait, and those that went."`
 	Message    messageCmd    `cmd:"" help:"Accepted messages: what became of them, and their bytes."`
 	Alert      alertCmd      `cmd:"" help:"Troubles that an operator should know of, repeated ones in one entry."`
@@ -136,7 +137,7 @@ func (a *app) again() string {
 // has to be typed to reach the same configuration. A `domain ls` between
 // backquotes is a command as well.
 func (a *app) hint(text string) string {
-	const commands = `((?:account|alert|audit|backup|completion|config|demo|doctor|domain|init|list|message|ports|queue|restore|send|serve|user|version)\b)`
+	const commands = `((?:account|alert|audit|backup|completion|config|demo|doctor|domain|init|list|message|ports|queue|restore|send|sender|serve|user|version)\b)`
 	again := strings.ReplaceAll(a.again(), "$", "$$")
 	text = regexp.MustCompile(`\bmittente `+commands).ReplaceAllString(text, again+" $1")
 	return regexp.MustCompile("`"+commands).ReplaceAllString(text, "`"+again+" $1")

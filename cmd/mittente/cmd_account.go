@@ -15,19 +15,20 @@ import (
 type accountCmd struct {
 	Add  accountAddCmd  `cmd:"" help:"Make an account."`
 	Ls   accountLsCmd   `cmd:"" help:"List the accounts."`
-	Edit accountEditCmd `cmd:"" help:"Rename an account."`
+	Edit accountEditCmd `cmd:"" help:"Change an account; what is not named stays."`
 }
 
 type accountView struct {
 	Account   int64  `json:"account"`
 	Name      string `json:"name"`
+	Speed     int64  `json:"speed_per_hour"`
 	CreatedAt string `json:"created_at"`
 
 	created time.Time
 }
 
 func viewAccount(x account.Account) accountView {
-	return accountView{x.Number, x.Name, stamp(x.CreatedAt), x.CreatedAt}
+	return accountView{x.Number, x.Name, x.SpeedPerHour, stamp(x.CreatedAt), x.CreatedAt}
 }
 
 func (v accountView) print(w io.Writer) {
@@ -88,110 +89,19 @@ func (accountLsCmd) Run(ctx context.Context, a *app) error {
 }
 
 type accountEditCmd struct {
-	Account int64  `arg:"" help:"Its number."`
-	Name    string `help:"Its new name." required:""`
+	Account int64   `arg:"" help:"Its number."`
+	Name    *string `help:"Its new name."`
+	Speed   *int64  `help:"Recipients an hour that leave; more wait, and none is refused. 0: no limit." placeholder:"N"`
 }
 
-// Run renames an account.
+// Run changes an account.
 func (c accountEditCmd) Run(ctx context.Context, a *app) error {
 	return a.with(ctx, reads, func(h *house) error {
 		var v accountView
 		err := h.change(ctx, event.Audit{Action: "account.edit"}, func(tx *db.Tx, e *event.Audit) error {
-			changed, err := h.accounts.EditAccount(tx, c.Account, account.EditAccount{Name: &c.Name})
+			changed, err := h.accounts.EditAccount(tx, c.Account, account.EditAccount{Name: c.Name, SpeedPerHour: c.Speed})
 			e.Account, e.Object = changed.ID, strconv.FormatInt(c.Account, 10)
 			v = viewAccount(changed)
-			return err
-		})
-		if err != nil {
-			return err
-		}
-		return emitOne(a, v, v.print)
-	})
-}
-
-type listCmd struct {
-	Add  listAddCmd  `cmd:"" help:"Make a list."`
-	Ls   listLsCmd   `cmd:"" help:"List the lists."`
-	Edit listEditCmd `cmd:"" help:"Rename a list."`
-}
-
-type listView struct {
-	List      int64  `json:"list"`
-	Account   int64  `json:"account"`
-	Name      string `json:"name"`
-	CreatedAt string `json:"created_at"`
-
-	created time.Time
-}
-
-func viewList(x account.List) listView {
-	return listView{x.Number, x.AccountNumber, x.Name, stamp(x.CreatedAt), x.CreatedAt}
-}
-
-func (v listView) print(w io.Writer) {
-	fields(w, "list", strconv.FormatInt(v.List, 10), "account", strconv.FormatInt(v.Account, 10), "name", v.Name)
-}
-
-type listAddCmd struct {
-	Name    string `arg:""      help:"Its name, for people."`
-	Account int64  `default:"1" help:"The account it belongs to."`
-}
-
-// Run makes a list.
-func (c listAddCmd) Run(ctx context.Context, a *app) error {
-	return a.with(ctx, writes, func(h *house) error {
-		var v listView
-		err := h.change(ctx, event.Audit{Action: "list.add"}, func(tx *db.Tx, e *event.Audit) error {
-			made, err := h.accounts.AddList(tx, c.Account, c.Name)
-			e.Account, e.Object = made.Account, strconv.FormatInt(made.Number, 10)
-			v = viewList(made)
-			return err
-		})
-		if err != nil {
-			return err
-		}
-		return emitOne(a, v, v.print)
-	})
-}
-
-type listLsCmd struct {
-	Account number `help:"Only those of this account." placeholder:"N"`
-}
-
-// Run lists the lists.
-func (c listLsCmd) Run(ctx context.Context, a *app) error {
-	return a.with(ctx, reads, func(h *house) error {
-		var all []listView
-		err := h.db.View(ctx, func(tx *db.Tx) error {
-			found, err := h.accounts.Lists(tx, int64(c.Account))
-			all = convert(found, viewList)
-			return err
-		})
-		if err != nil {
-			return err
-		}
-		return emit(a, all,
-			column[listView]{"list", func(v listView) string { return strconv.FormatInt(v.List, 10) }},
-			column[listView]{"account", func(v listView) string { return strconv.FormatInt(v.Account, 10) }},
-			column[listView]{"name", func(v listView) string { return v.Name }},
-			column[listView]{"made", func(v listView) string { return when(v.created) }},
-		)
-	})
-}
-
-type listEditCmd struct {
-	List int64  `arg:"" help:"Its number."`
-	Name string `help:"Its new name." required:""`
-}
-
-// Run renames a list.
-func (c listEditCmd) Run(ctx context.Context, a *app) error {
-	return a.with(ctx, reads, func(h *house) error {
-		var v listView
-		err := h.change(ctx, event.Audit{Action: "list.edit"}, func(tx *db.Tx, e *event.Audit) error {
-			changed, err := h.accounts.EditList(tx, c.List, account.EditList{Name: &c.Name})
-			e.Account, e.Object = changed.Account, strconv.FormatInt(c.List, 10)
-			v = viewList(changed)
 			return err
 		})
 		if err != nil {

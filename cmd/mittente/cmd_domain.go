@@ -19,6 +19,9 @@ type domainCmd struct {
 	Records domainRecordsCmd `cmd:"" help:"Print the DNS records to publish."`
 	Verify  domainVerifyCmd  `cmd:"" help:"Look at the DNS and say what is there and what is missing."`
 	Ls      domainLsCmd      `cmd:"" help:"List the domains of an account."`
+	Revoke  domainRevokeCmd  `cmd:"" help:"Allow a domain no longer, for all users of the account; wants --reason."`
+	Rm      domainRmCmd      `cmd:"" help:"Remove a domain from an account and from the lists of its users."`
+	Key     domainKeyCmd     `cmd:"" help:"The DKIM keys of a domain."`
 }
 
 type domainView struct {
@@ -155,7 +158,7 @@ func (c domainRecordsCmd) Run(ctx context.Context, a *app) error {
 	return a.with(ctx, reads, func(h *house) error {
 		var records []sender.Record
 		err := h.db.View(ctx, func(tx *db.Tx) error {
-			owner, err := h.accountID(tx, c.Account)
+			owner, err := h.keyOwner(tx, c.Account, name)
 			if err != nil {
 				return err
 			}
@@ -176,6 +179,8 @@ func (c domainRecordsCmd) Run(ctx context.Context, a *app) error {
 type domainVerifyCmd struct {
 	domainArg
 
+	Mail     string `default:"" enum:",postmaster,hostmaster,admin" help:"Ask by mail instead: ${enum} at the domain." placeholder:"WHO"`
+	Lang     string `default:"" enum:",it,en" help:"Language of that mail: it or en; default: that of the list." placeholder:"L"`
 	Override bool   `help:"Take it for verified on your word, without the DNS; wants --reason."`
 	Reason   string `help:"Why; goes into the audit log with your name." placeholder:"T"`
 }
@@ -188,6 +193,8 @@ func (c domainVerifyCmd) Run(ctx context.Context, a *app) error {
 		return err
 	case c.Override && strings.TrimSpace(c.Reason) == "":
 		return fmt.Errorf("%w: --override wants a --reason, for the audit log", errUsage)
+	case c.Mail != "" && c.Override:
+		return fmt.Errorf("%w: --mail and --override do not go together", errUsage)
 	case c.Reason != "" && !c.Override:
 		return fmt.Errorf("%w: --reason goes with --override", errUsage)
 	}
@@ -199,6 +206,9 @@ func (c domainVerifyCmd) Run(ctx context.Context, a *app) error {
 		})
 		if err != nil {
 			return err
+		}
+		if c.Mail != "" {
+			return c.askByMail(ctx, a, h, owner)
 		}
 		if c.Override {
 			return c.override(ctx, a, h, owner, name)

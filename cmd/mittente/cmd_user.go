@@ -4,8 +4,10 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"net/netip"
 	"strconv"
 	"strings"
+	"time"
 
 	"mittente/internal/account"
 	"mittente/internal/db"
@@ -17,7 +19,7 @@ import (
 type userCmd struct {
 	Add      userAddCmd      `cmd:"" help:"Make an SMTP+ user; prints its name and password, once."`
 	Edit     userEditCmd     `cmd:"" help:"Change a user; what is not named stays."`
-	Password userPasswordCmd `cmd:"" help:"Generate a new password, printed once; the old one ends at once."`
+	Password userPasswordCmd `cmd:"" help:"Generate a new password, printed once; the old one ends at once, or after --overlap."`
 	Rm       userRmCmd       `cmd:"" help:"Remove a user; mail it has handed in is still delivered."`
 	Ls       userLsCmd       `cmd:"" help:"List the users."`
 	Show     userShowCmd     `cmd:"" help:"Show a user and what it may send from."`
@@ -36,12 +38,19 @@ type userAddCmd struct {
 	Priority   int      `default:"3"                                                                          help:"What mail programs show: 1 (highest) to 5."`
 	Note       string   `help:"For you; nobody else ever sees it."                                            placeholder:"T"`
 	RequireTLS bool     `default:"true"                                                                       help:"Refuse the password before STARTTLS; --require-tls=false for devices that know no TLS." name:"require-tls"`
+	Network    []string `help:"A network it may be used from, such as 192.0.2.0/24; may be repeated. Default: from anywhere." placeholder:"NET"`
+	Quota      int64    `help:"Recipients an hour; more are refused until there is room again. 0: no limit." placeholder:"N"`
+	Speed      int64    `help:"Recipients an hour that leave; more wait, and none is refused. 0: no limit." placeholder:"N"`
 	Active     bool     `help:"May send at once; wants a verified domain or sender among those given."`
 }
 
 // Run makes the user and all its entries, or nothing.
 func (c userAddCmd) Run(ctx context.Context, a *app) error {
 	wanted, err := parseWanted("", c.Domain, c.Sender)
+	if err != nil {
+		return err
+	}
+	networks, err := parseNetworks(c.Network)
 	if err != nil {
 		return err
 	}
@@ -54,6 +63,7 @@ func (c userAddCmd) Run(ctx context.Context, a *app) error {
 		err = h.change(ctx, event.Audit{Action: "user.add"}, func(tx *db.Tx, e *event.Audit) error {
 			u, password, err := h.accounts.AddUser(tx, account.NewUser{
 				List: int64(c.List), Active: c.Active, Priority: mail.Priority(c.Priority), Note: c.Note, RequireTLS: c.RequireTLS,
+				Networks: networks, QuotaPerHour: c.Quota, SpeedPerHour: c.Speed,
 			})
 			if err != nil {
 				return err
@@ -102,6 +112,26 @@ func parseWanted(prefix string, domains, addresses []string) ([]sender.Wanted, e
 	return append(wanted, more...), nil
 }
 
+// parseNetworks reads networks and single addresses; "any" is none, from anywhere.
+func parseNetworks(texts []string) ([]netip.Prefix, error) {
+	networks := []netip.Prefix{}
+	for _, text := range texts {
+		if text == "any" && len(texts) == 1 {
+			return networks, nil
+		}
+		if addr, err := netip.ParseAddr(text); err == nil && addr.Zone() == "" {
+			networks = append(networks, netip.PrefixFrom(addr, addr.BitLen()))
+			continue
+		}
+		network, err := netip.ParsePrefix(text)
+		if err != nil {
+			return nil, fmt.Errorf("%w: --network: %.60q is no network such as 192.0.2.0/24, no address, and not \"any\"", errUsage, text)
+		}
+		networks = append(networks, network.Masked())
+	}
+	return networks, nil
+}
+
 // prepare makes the keys of new domains, outside of any transaction.
 func (h *house) prepare(ctx context.Context, list int64, wanted []sender.Wanted) (*sender.Request, error) {
 	var l account.List
@@ -125,6 +155,9 @@ type userEditCmd struct {
 	Priority     *int     `help:"What mail programs show: 1 (highest) to 5."              placeholder:"1-5"`
 	Note         *string  `help:"For you; nobody else ever sees it."                      placeholder:"T"`
 	RequireTLS   *bool    `help:"Refuse the password before STARTTLS, or not (=false)."   name:"require-tls"`
+	Network      []string `help:"A network it may be used from instead of those so far; may be repeated; any: from anywhere." placeholder:"NET"`
+	Quota        *int64   `help:"Recipients an hour; more are refused until there is room again. 0: no limit." placeholder:"N"`
+	Speed        *int64   `help:"Recipients an hour that leave; more wait, and none is refused. 0: no limit." placeholder:"N"`
 	Active       *bool    `help:"May send, or not (=false)."`
 }
 
@@ -162,7 +195,17 @@ func (c userEditCmd) Run(ctx context.Context, a *app) error {
 }
 
 func (c userEditCmd) edit(tx *db.Tx, h *house, request *sender.Request, remove []sender.Wanted) (userView, error) {
-	change := account.Edit{List: (*int64)(c.List), Active: c.Active, Note: c.Note, RequireTLS: c.RequireTLS}
+	change := account.Edit{
+		List: (*int64)(c.List), Active: c.Active, Note: c.Note, RequireTLS: c.RequireTLS,
+		QuotaPerHour: c.Quota, SpeedPerHour: c.Speed,
+	}
+	if len(c.Network) > 0 {
+		networks, err := parseNetworks(c.Network)
+		if err != nil {
+			return userView{}, err
+		}
+		change.Networks = &networks
+	}
 	if c.Priority != nil {
 		p := mail.Priority(*c.Priority)
 		change.Priority = &p
@@ -194,23 +237,31 @@ func (h *house) user(ctx context.Context, name string) (u account.User, err erro
 }
 
 type userPasswordCmd struct {
-	Name string `arg:"" help:"Its name, sACCOUNT_N."`
+	Name    string   `arg:"" help:"Its name, sACCOUNT_N."`
+	Overlap Duration `default:"0s" help:"How long the old one works beside it, at most 30d." placeholder:"D"`
 }
 
 // Run generates a new password.
 func (c userPasswordCmd) Run(ctx context.Context, a *app) error {
+	overlap, err := c.Overlap.Parse()
+	if err != nil {
+		return fmt.Errorf("%w: --overlap: %w", errUsage, err)
+	}
 	return a.with(ctx, reads, func(h *house) error {
 		v := struct {
-			Username string `json:"username"`
-			Password string `json:"password"`
+			Username     string `json:"username"`
+			Password     string `json:"password"`
+			OldExpiresAt string `json:"old_expires_at"`
 		}{Username: c.Name}
+		ends := time.Now().Add(overlap)
+		v.OldExpiresAt = stamp(ends)
 		err := h.change(ctx, event.Audit{Action: "user.password", Object: c.Name}, func(tx *db.Tx, e *event.Audit) error {
 			u, err := h.accounts.UserByName(tx, c.Name)
 			if err != nil {
 				return err
 			}
 			e.Account = u.Account
-			v.Password, err = h.accounts.SetPassword(tx, c.Name, 0)
+			v.Password, err = h.accounts.SetPassword(tx, c.Name, overlap)
 			return err
 		})
 		if err != nil {
@@ -218,7 +269,11 @@ func (c userPasswordCmd) Run(ctx context.Context, a *app) error {
 		}
 		return emitOne(a, v, func(w io.Writer) {
 			fields(w, "username", v.Username, "password", v.Password)
-			fmt.Fprintln(w, "\nThe password is shown this once. The old one ended now.")
+			if overlap == 0 {
+				fmt.Fprintln(w, "\nThe password is shown this once. The old one ended now.")
+				return
+			}
+			fmt.Fprintf(w, "\nThe password is shown this once. The old one works until %s; a new password before then ends it too.\n", when(ends))
 		})
 	})
 }
@@ -301,7 +356,10 @@ func (c userShowCmd) Run(ctx context.Context, a *app) error {
 			if err != nil {
 				return err
 			}
-			v, err = h.viewUser(tx, u)
+			if v, err = h.viewUser(tx, u); err != nil {
+				return err
+			}
+			v.Passwords, err = h.accounts.Credentials(tx, u.Name)
 			return err
 		})
 		if err != nil {

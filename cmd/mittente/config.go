@@ -50,6 +50,11 @@ type SMTPConfig struct {
 	PlaintextAuth   string   `toml:"plaintext_auth"`
 	MaxMessageBytes int64    `toml:"max_message_bytes"`
 	MaxRecipients   int      `toml:"max_recipients"`
+	BareNewlines    string   `toml:"bare_newlines"`
+	LongLines       string   `toml:"long_lines"`
+	MaxConnections  int      `toml:"max_connections"`
+	MaxPerClient    int      `toml:"max_per_client"`
+	MaxPerConn      int      `toml:"max_per_connection"`
 }
 
 // KeyPairConfig is the section [tls], and the same two keys of [http].

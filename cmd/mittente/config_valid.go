@@ -82,6 +82,11 @@ func (c *checker) smtp() {
 	c.oneOf("smtp.plaintext_auth", s.PlaintextAuth, "allow", "refuse")
 	c.between("smtp.max_message_bytes", s.MaxMessageBytes, 1024, 1<<30)
 	c.between("smtp.max_recipients", int64(s.MaxRecipients), 1, 100_000)
+	c.oneOf("smtp.bare_newlines", c.l.SMTP.BareNewlines, "repair", "refuse")
+	c.oneOf("smtp.long_lines", c.l.SMTP.LongLines, "keep", "refuse")
+	c.between("smtp.max_connections", int64(c.l.SMTP.MaxConnections), 1, 1_000_000)
+	c.between("smtp.max_per_client", int64(c.l.SMTP.MaxPerClient), 1, 1_000_000)
+	c.between("smtp.max_per_connection", int64(c.l.SMTP.MaxPerConn), 1, 1_000_000)
 	c.keyPair("tls", c.l.TLS)
 }
 

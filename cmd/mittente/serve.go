@@ -186,6 +186,8 @@ func (r *relay) inward(reg prometheus.Registerer) error {
 		Wire: smtpserver.Config{
 			Hostname: r.cfg.Hostname, Bind: smtp.Bind, Ports: smtp.Ports, Exclude: own,
 			MaxMessageBytes: smtp.MaxMessageBytes, MaxRecipients: smtp.MaxRecipients, TLS: r.smtpCert.config(),
+			BareNewlines: smtp.BareNewlines, LongLines: smtp.LongLines,
+			MaxConnections: smtp.MaxConnections, MaxPerClient: smtp.MaxPerClient, MaxPerConnection: smtp.MaxPerConn,
 		},
 	}, msa.Deps{
 		Gate: r.gate, Authenticator: h.accounts,

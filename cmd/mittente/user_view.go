@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"io"
+	"net/netip"
 	"strconv"
 	"strings"
 	"time"
@@ -14,22 +15,26 @@ import (
 
 // userView is an SMTP+ user as commands print it.
 type userView struct {
-	Username   string         `json:"username"`
-	Password   string         `json:"password,omitempty"`
-	List       int64          `json:"list"`
-	Account    int64          `json:"account"`
-	Active     bool           `json:"active"`
-	Effective  bool           `json:"effective"` // active, and with a verified entry
-	Priority   int            `json:"priority"`
-	RequireTLS bool           `json:"require_tls"`
-	Note       string         `json:"note,omitempty"`
-	Domains    []string       `json:"domains"`
-	Senders    []string       `json:"senders"`
-	Entries    []sender.Entry `json:"entries"`
-	CreatedAt  string         `json:"created_at"`
-	PasswordAt string         `json:"password_at"`
-	LastUsedAt string         `json:"last_used_at,omitempty"`
-	Warnings   []string       `json:"warnings"`
+	Username   string               `json:"username"`
+	Password   string               `json:"password,omitempty"`
+	List       int64                `json:"list"`
+	Account    int64                `json:"account"`
+	Active     bool                 `json:"active"`
+	Effective  bool                 `json:"effective"` // active, and with a verified entry
+	Priority   int                  `json:"priority"`
+	RequireTLS bool                 `json:"require_tls"`
+	Note       string               `json:"note,omitempty"`
+	Networks   []netip.Prefix       `json:"networks"`
+	Quota      int64                `json:"quota_per_hour"`
+	Speed      int64                `json:"speed_per_hour"`
+	Passwords  []account.Credential `json:"passwords,omitempty"` // of show only
+	Domains    []string             `json:"domains"`
+	Senders    []string             `json:"senders"`
+	Entries    []sender.Entry       `json:"entries"`
+	CreatedAt  string               `json:"created_at"`
+	PasswordAt string               `json:"password_at"`
+	LastUsedAt string               `json:"last_used_at,omitempty"`
+	Warnings   []string             `json:"warnings"`
 
 	verified                bool // has a verified entry
 	created, password, used time.Time
@@ -40,6 +45,7 @@ func (h *house) viewUser(tx *db.Tx, u account.User) (userView, error) {
 	v := userView{
 		Username: u.Name, List: u.ListNumber, Account: u.AccountNumber, Active: u.Active,
 		Priority: int(u.Priority), RequireTLS: u.RequireTLS, Note: u.Note,
+		Networks: append([]netip.Prefix{}, u.Networks...), Quota: u.QuotaPerHour, Speed: u.SpeedPerHour,
 		Domains: []string{}, Senders: []string{}, Warnings: []string{},
 		CreatedAt: stamp(u.CreatedAt), PasswordAt: stamp(u.PasswordAt), LastUsedAt: stamp(u.LastUsedAt),
 		created: u.CreatedAt, password: u.PasswordAt, used: u.LastUsedAt,
@@ -81,7 +87,12 @@ func (v userView) print(w io.Writer) {
 		"account", strconv.FormatInt(v.Account, 10), "state", v.state(), "priority", strconv.Itoa(v.Priority),
 		"TLS", map[bool]string{true: "required", false: "optional"}[v.RequireTLS],
 		"made", when(v.created), "password of", when(v.password), "last used", when(v.used), "note", oneLine(v.Note, 2000),
+		"used from", strings.Join(convert(v.Networks, netip.Prefix.String), " "), "quota", perHour(v.Quota), "speed", perHour(v.Speed),
 	)
+	for _, p := range v.Passwords {
+		fmt.Fprintf(w, "password     of %s, last used %s%s%s\n", when(p.CreatedAt), orText(when(p.LastUsedAt), "never"),
+			prefixed(", ends ", when(p.ExpiresAt)), map[bool]string{false: ", can't do SCRAM: generate a new one"}[p.SCRAM])
+	}
 	for _, e := range v.Entries {
 		through := ""
 		if e.Kind == sender.KindAddress && e.Through != "" {
@@ -92,6 +103,20 @@ func (v userView) print(w io.Writer) {
 	for _, warning := range v.Warnings {
 		fmt.Fprintln(w, "warning:", warning)
 	}
+}
+
+func perHour(n int64) string {
+	if n == 0 {
+		return ""
+	}
+	return fmt.Sprintf("%d recipients an hour", n)
+}
+
+func prefixed(prefix, text string) string {
+	if text == "" {
+		return ""
+	}
+	return prefix + text
 }
 
 // nextStep says what is missing before a new user can send.
