@@ -167,8 +167,8 @@ func (q *Queue) find(tx *db.Tx, n int, now time.Time) ([]candidate, error) {
 	return found, nil
 }
 
-// share takes the same number from every account in turn, from each the
-// highest priority first; the next claim begins with the account after the last.
+// share takes the same number from every account in turn, of each by the shares of
+// its priorities; the next claim begins with the account after the last.
 func (q *Queue) share(tx *db.Tx, n int, now time.Time) ([]candidate, error) {
 	accounts, err := q.accounts(tx)
 	if err != nil || len(accounts) == 0 {
@@ -183,20 +183,51 @@ func (q *Queue) share(tx *db.Tx, n int, now time.Time) ([]candidate, error) {
 		if len(account) == len(id.Account{}) {
 			room = min(room, q.roomOf(id.Account(account)))
 		}
-		for p := mail.PriorityHighest; p <= mail.PriorityLowest && room > 0; p++ {
-			some, err := db.Collect(tx, scanCandidate, selectDueOf, account, int64(p), db.Micros(now), int64(room))
+		some, err := q.shareOf(tx, account, room, now)
+		if err != nil {
+			return nil, err
+		}
+		found = append(found, some...)
+		q.turn.Store(&account)
+		if len(found) >= n {
+			break
+		}
+	}
+	return found, nil
+}
+
+// shareOf takes up to n of one account: of each priority its share, and what one has
+// no use for goes to the others, the highest first.
+func (q *Queue) shareOf(tx *db.Tx, account []byte, n int, now time.Time) ([]candidate, error) {
+	if n == 0 {
+		return nil, nil
+	}
+	want := q.shares.next(string(account), n)
+	var found [mail.PriorityLowest + 1][]candidate
+	left := n
+	for spare := false; ; spare = true {
+		for p := mail.PriorityHighest; p <= mail.PriorityLowest; p++ {
+			limit := want[p]
+			if spare { // once more: what there is beyond its share
+				if left == 0 || len(found[p]) < want[p] {
+					continue
+				}
+				limit = len(found[p]) + left
+			}
+			if limit == 0 {
+				continue
+			}
+			some, err := db.Collect(tx, scanCandidate, selectDueOf, account, int64(p), db.Micros(now), int64(limit))
 			if err != nil {
 				return nil, err
 			}
-			found, room = append(found, some...), room-len(some)
+			left -= len(some) - len(found[p])
+			found[p] = some
 		}
-		if len(found) >= n {
-			q.turn.Store(&account)
-			break
+		if spare || left == 0 {
+			return slices.Concat(found[:]...), nil
 		}
-		q.turn.Store(&account)
 	}
-	return found, nil
 }
 
 // accounts lists accounts with pending mail: those after the last one served,

@@ -104,12 +104,22 @@ func (h *house) acceptMessage(m *Message, w *spool.Writer, to ...string) []Item 
 	for _, a := range to {
 		paths = append(paths, mail.Rcpt{To: mail.ForwardPath{Address: address(a)}})
 	}
+	return h.acceptRcpts(m, w, paths)
+}
+
+func (h *house) acceptRcpt(m *Message, w *spool.Writer, to mail.Rcpt) Item {
+	h.t.Helper()
+	return h.acceptRcpts(m, w, []mail.Rcpt{to})[0]
+}
+
+func (h *house) acceptRcpts(m *Message, w *spool.Writer, to []mail.Rcpt) []Item {
+	h.t.Helper()
 	var items []Item
 	h.batch(func(tx *db.Tx) error {
 		if err := w.Put(tx); err != nil {
 			return err
 		}
-		recipients, err := h.Enqueue(tx, m, paths)
+		recipients, err := h.Enqueue(tx, m, to)
 		items = nil
 		for _, r := range recipients {
 			items = append(items, Item{Message: m, Recipient: r})

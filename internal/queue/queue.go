@@ -92,6 +92,7 @@ type Queue struct {
 	node     atomic.Pointer[node]   // nil until Start
 	full     atomic.Bool            // see Direct
 	turn     atomic.Pointer[[]byte] // the account that Claim served last
+	shares   shares
 	onDue    atomic.Pointer[func()]
 	onNotice atomic.Pointer[func()]
 	onWish   atomic.Pointer[func()]
