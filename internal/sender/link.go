@@ -234,10 +234,10 @@ func (s *Senders) decide(tx *db.Tx, l letter, o Outcome, client string) error {
 		if _, err := tx.Exec(sqlSetRefusal, l.Account, l.Address.Key(), until); err != nil {
 			return fmt.Errorf("note refusal: %w", err)
 		}
-		return l.audit(tx, subject+"refuse", client)
+		return errors.Join(tellOfAnswer(tx, l, o), l.audit(tx, subject+"refuse", client))
 	case OutcomeRevoked, OutcomeReplaced, OutcomeWithdrawn:
 	}
-	return l.audit(tx, subject+"revoke", client)
+	return errors.Join(tellOfAnswer(tx, l, o), l.audit(tx, subject+"revoke", client))
 }
 
 // settleAnswer moves the address or the domain to its next state.

@@ -10,7 +10,10 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"mittente/internal/account"
 	"mittente/internal/db"
+	"mittente/internal/id"
+	"mittente/internal/signer"
 )
 
 // When the DNS is looked at without anybody asking.
@@ -71,13 +74,12 @@ func (d *Domain) learn(e evidence, problem string, now time.Time) evidence {
 
 // miss counts a check that found a verified domain's records missing.
 func (d *Domain) miss(now time.Time) evidence {
-	if d.misses > 0 && now.Sub(d.lastMissAt) < missGap {
-		return absent
-	}
 	if d.misses == 0 {
 		d.MissingAt = now
 	}
-	d.misses, d.lastMissAt = d.misses+1, now
+	if d.misses == 0 || now.Sub(d.lastMissAt) >= missGap {
+		d.misses, d.lastMissAt = d.misses+1, now
+	}
 	if d.misses < refuteChecks || now.Sub(d.MissingAt) < refuteAfter {
 		return absent
 	}
@@ -228,20 +230,55 @@ func (s *Senders) recheck(ctx context.Context, claimed Domain) error {
 	}
 	proof, problem := judge(checks)
 	s.metrics.verifications.WithLabelValues(string(proof)).Inc()
-	return s.deps.DB.Batch(ctx, func(tx *db.Tx) error {
+	err = s.deps.DB.Batch(ctx, func(tx *db.Tx) error {
 		d, err := s.find(tx, claimed.Account, claimed.Name)
 		if err != nil || d == nil || d.ID != claimed.ID || !d.NextCheckAt.Equal(claimed.NextCheckAt) {
 			return err
 		}
 		return s.learnt(tx, d, proof, problem)
 	})
+	if err != nil {
+		return err
+	}
+	return s.watchKeys(ctx, claimed)
 }
 
 // learnt writes down what a look at the DNS makes of a domain, and tells the
 // operators what they should know.
 func (s *Senders) learnt(tx *db.Tx, d *Domain, proof evidence, problem string) error {
-	d.learn(proof, problem, db.Now())
-	return s.update(tx, *d)
+	before := *d
+	came := d.learn(proof, problem, db.Now())
+	if err := s.update(tx, *d); err != nil {
+		return err
+	}
+	return tellOfDomain(tx, before, *d, came)
+}
+
+// watchKeys looks whether the keys that sign for a domain are still in the DNS.
+// One that has never been seen there is no news: the domain's page says so.
+func (s *Senders) watchKeys(ctx context.Context, d Domain) error {
+	var before []signer.Key
+	err := s.deps.DB.View(ctx, func(tx *db.Tx) (err error) {
+		before, err = s.deps.Signer.Keys(tx, d.Account, d.Name)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	after, err := s.deps.Signer.RotateCheck(ctx, d.Account, d.Name)
+	if errors.Is(err, account.ErrNotFound) { // removed meanwhile
+		return nil
+	}
+	seen := map[id.Key]bool{}
+	for _, k := range before {
+		seen[k.ID] = k.State == signer.StateActive && !k.PublishedAt.IsZero()
+	}
+	for _, k := range after {
+		if seen[k.ID] && k.State == signer.StateActive && k.PublishedAt.IsZero() {
+			err = errors.Join(err, s.deps.DB.Batch(ctx, func(tx *db.Tx) error { return tellOfKey(tx, d, k.Selector, k.Problem) }))
+		}
+	}
+	return err
 }
 
 // sweepLetters forgets letters that nobody will ask for, and refusals that are over.

@@ -15,6 +15,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
 	"mittente/internal/account"
+	"mittente/internal/alert"
 	"mittente/internal/db"
 	"mittente/internal/dkim"
 	"mittente/internal/dns"
@@ -38,9 +39,15 @@ type house struct {
 
 func open(tb testing.TB) *house {
 	tb.Helper()
-	h := &house{dir: filepath.Join(tb.TempDir(), "data"), zone: serveZone(tb), reg: prometheus.NewRegistry()}
+	return openOver(tb, serveZone(tb))
+}
+
+// openOver is open with a name server that may live outside a bubble of synctest.
+func openOver(tb testing.TB, z *zone) *house {
+	tb.Helper()
+	h := &house{dir: filepath.Join(tb.TempDir(), "data"), zone: z, reg: prometheus.NewRegistry()}
 	h.db = openDB(tb, h.dir)
-	if err := h.db.Migrate(tb.Context(), account.Schema(), event.Schema(), signer.Schema(), Schema()); err != nil {
+	if err := h.db.Migrate(tb.Context(), account.Schema(), event.Schema(), alert.Schema(), signer.Schema(), Schema()); err != nil {
 		tb.Fatal(err)
 	}
 	h.Senders = h.room(tb, h.reg)
@@ -69,7 +76,7 @@ func openDB(tb testing.TB, dir string) *db.DB {
 func (h *house) room(tb testing.TB, reg prometheus.Registerer) *Senders {
 	tb.Helper()
 	resolver, err := dns.New(dns.Config{
-		Servers: []string{h.zone.addr}, Timeout: 300 * time.Millisecond, Rounds: 1,
+		Servers: []string{h.zone.address()}, Timeout: 300 * time.Millisecond, Rounds: 1,
 		MinTTL: 1, MaxTTL: 1, MaxNegativeTTL: 1, // nanoseconds: nothing is kept
 	}, nil)
 	if err != nil {
@@ -149,6 +156,7 @@ func (h *house) try(tb testing.TB, u account.User, list string) error {
 	if err != nil {
 		return err
 	}
+	r.Asking = marta
 	return h.db.Batch(tb.Context(), func(tx *db.Tx) error { return h.Authorise(tx, u, r) })
 }
 
@@ -232,6 +240,14 @@ func samePort(tb testing.TB) (net.Listener, net.PacketConn) {
 	}
 	tb.Fatal("no port is free for both TCP and UDP")
 	return nil, nil
+}
+
+// address is where nobody answers when there is no name server.
+func (z *zone) address() string {
+	if z == nil {
+		return "127.0.0.1:1"
+	}
+	return z.addr
 }
 
 func serveZone(tb testing.TB) *zone {

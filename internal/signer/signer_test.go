@@ -3,6 +3,7 @@ package signer
 import (
 	"errors"
 	"fmt"
+	"net"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -10,8 +11,6 @@ import (
 	"time"
 
 	mdns "github.com/miekg/dns"
-
-	"net"
 
 	"mittente/internal/db"
 	"mittente/internal/dkim"
@@ -34,7 +33,13 @@ const host mail.Domain = "relay.example.net"
 
 func open(tb testing.TB) *house {
 	tb.Helper()
-	h := &house{dir: filepath.Join(tb.TempDir(), "data"), zone: serveZone(tb), owner: id.New[id.Account]()}
+	return openOver(tb, serveZone(tb))
+}
+
+// openOver is open with a name server that may live outside a bubble of synctest.
+func openOver(tb testing.TB, z *zone) *house {
+	tb.Helper()
+	h := &house{dir: filepath.Join(tb.TempDir(), "data"), zone: z, owner: id.New[id.Account]()}
 	d, err := db.Open(tb.Context(), db.Config{DataDir: h.dir}, nil)
 	if err != nil {
 		tb.Fatal(err)
@@ -59,7 +64,7 @@ func testSecret() Secret { return Secret([]byte("a secret of the tests, 32 octet
 func (h *house) room(tb testing.TB, secret Secret) *Signer {
 	tb.Helper()
 	resolver, err := dns.New(dns.Config{
-		Servers: []string{h.zone.addr}, Timeout: 300 * time.Millisecond, Rounds: 1,
+		Servers: []string{h.zone.address()}, Timeout: 300 * time.Millisecond, Rounds: 1,
 		MinTTL: 1, MaxTTL: 1, MaxNegativeTTL: 1, // nanoseconds: nothing is kept
 	}, nil)
 	if err != nil {
@@ -115,6 +120,14 @@ type zone struct {
 	mu     sync.Mutex
 	txt    map[string]string
 	broken bool // everything is answered SERVFAIL
+}
+
+// address is where nobody answers when there is no name server.
+func (z *zone) address() string {
+	if z == nil {
+		return "127.0.0.1:1"
+	}
+	return z.addr
 }
 
 func serveZone(tb testing.TB) *zone {
