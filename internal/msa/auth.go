@@ -18,10 +18,10 @@ const (
 )
 
 const (
-	plain     = "PLAIN"              // RFC 4616
-	login     = "LOGIN"              // draft-murchison-sasl-login
-	scram     = "SCRAM-SHA-256"      // RFC 7677
-	scramPlus = "SCRAM-SHA-256-PLUS" // the same, bound to the TLS session
+	mechPlain     = "PLAIN"              // RFC 4616
+	mechLogin     = "LOGIN"              // draft-murchison-sasl-login
+	mechScram     = "SCRAM-SHA-256"      // RFC 7677
+	mechScramPlus = "SCRAM-SHA-256-PLUS" // the same, bound to the TLS session
 )
 
 // Mechanisms are those of AUTH that are offered now.
@@ -30,11 +30,11 @@ func (s *session) Mechanisms() []string {
 	case !secure && s.door.cfg.PlaintextAuth == PlaintextRefuse:
 		return nil
 	case s.door.deps.Exchange == nil:
-		return []string{plain, login}
+		return []string{mechPlain, mechLogin}
 	case secure:
-		return []string{plain, login, scram, scramPlus}
+		return []string{mechPlain, mechLogin, mechScram, mechScramPlus}
 	default:
-		return []string{plain, login, scram}
+		return []string{mechPlain, mechLogin, mechScram}
 	}
 }
 
@@ -45,9 +45,9 @@ func (s *session) Auth(ctx context.Context, x *smtpserver.Exchange) smtp.Reply {
 	var refusal smtp.Reply
 	var ok bool
 	switch x.Mechanism {
-	case plain:
+	case mechPlain:
 		refusal, ok = readPlain(&attempt, x)
-	case login:
+	case mechLogin:
 		refusal, ok = readLogin(&attempt, x)
 	default:
 		return s.scram(ctx, x)
@@ -67,7 +67,7 @@ func (s *session) Auth(ctx context.Context, x *smtpserver.Exchange) smtp.Reply {
 // no room for it (RFC 4954 §4).
 func (s *session) scram(ctx context.Context, x *smtpserver.Exchange) smtp.Reply {
 	exchange := s.door.deps.Exchange(account.ScramAttempt{
-		Plus: x.Mechanism == scramPlus, TLS: s.wire.TLS(), Certificate: s.wire.Certificate(), Client: s.who.Client.Addr(),
+		Plus: x.Mechanism == mechScramPlus, TLS: s.wire.TLS(), Certificate: s.wire.Certificate(), Client: s.who.Client.Addr(),
 	})
 	challenge := ""
 	for {

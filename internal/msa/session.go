@@ -26,7 +26,7 @@ type session struct {
 
 func newSession(d *Door, wire *smtpserver.Session) *session {
 	s := &session{door: d, wire: wire}
-	s.who.Client, s.who.Transcript = wire.Client(), wire.Transcript
+	s.who.Client, s.who.Transcript, s.who.Words = wire.Client(), wire.Transcript, s.words
 	if state := wire.TLS(); state != nil {
 		s.who.TLS = strings.ReplaceAll(tls.VersionName(state.Version), " ", "") + " " + tls.CipherSuiteName(state.CipherSuite)
 	}
@@ -66,6 +66,15 @@ func (s *session) Content(ctx context.Context, content *smtpserver.Content) smtp
 	s.wire.Log(ctx, slog.LevelInfo, "message accepted", slog.String("message", message.String()),
 		slog.Int("recipients", len(s.envelope.To)), slog.Int64("octets", content.Size()))
 	return say(250, status(2, 0, 0), "Queued as "+message.String())
+}
+
+// words is the reply to a refusal, for its record.
+func (s *session) words(refused error) string {
+	if _, ok := errors.AsType[*account.AuthError](refused); ok && s.who.Principal.User.Name == "" {
+		return authRefused(refused, s.who.Client.Addr()).String()
+	}
+	reply, _ := gateRefused(refused, s.door.cfg.PublicURL)
+	return reply.String()
 }
 
 // refused answers what the gate did not want.

@@ -39,6 +39,9 @@ func (g *Gate) refuse(ctx context.Context, v visit, r Rejection) error {
 		ReversePath: v.env.From.String(),
 		Recipients:  len(v.env.To),
 	})
+	said := r
+	said.Event = e.ID
+	v.say(e, &said)
 	a := r.alert(v)
 	a.Event, a.LastAt = e.ID, e.At
 	err := g.deps.DB.Batch(ctx, func(tx *db.Tx) error {
@@ -62,6 +65,18 @@ func (g *Gate) event(s Session, r event.Refusal) event.Event {
 	}
 	return event.Event{
 		ID: id.New[id.Event](), Account: s.Principal.User.Account, At: time.Now(), Kind: event.Refused, Detail: event.Detail{Refusal: &r},
+	}
+}
+
+// say ends the record of a refusal with what the client is told.
+func (s Session) say(e event.Event, refused error) {
+	if s.Words == nil {
+		return
+	}
+	r := e.Detail.Refusal
+	r.Reply = s.Words(refused)
+	if r.Transcript != "" {
+		r.Transcript += "S: " + r.Reply + "\n"
 	}
 }
 
@@ -136,6 +151,7 @@ func (g *Gate) recordAuth(ctx context.Context, why *account.AuthError, s Session
 	}
 	s.Principal.User = user
 	e := g.event(s, event.Refusal{User: cmp.Or(user.Name, why.Name), Reason: string(why.Reason)})
+	s.say(e, why)
 	_ = g.deps.DB.Batch(ctx, func(tx *db.Tx) error { // it is refused, recorded or not
 		if err := event.Append(tx, e); err != nil {
 			return err

@@ -14,5 +14,8 @@ type Session struct {
 	// Transcript returns what was said in the session so far, without secrets and
 	// at most 4 KiB, for the record of a refusal; it may be nil.
 	Transcript func() string
-	TLS        string // version and cipher suite for the trace field; empty in clear
+	// Words returns the reply in which the door tells the client of a *Rejection or
+	// an *account.AuthError, on one line, for the same record; it may be nil.
+	Words func(error) string
+	TLS   string // version and cipher suite for the trace field; empty in clear
 }
