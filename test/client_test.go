@@ -216,6 +216,24 @@ func (c *client) mail(text, from, to string, content []byte) reply {
 	return rep
 }
 
+// toMany sends one message to many recipients.
+func (c *client) toMany(to []string, content []byte) string {
+	c.t.Helper()
+	c.want("250", "MAIL FROM:<"+fromAddr+">")
+	for _, address := range to {
+		c.want("250", "RCPT TO:<"+address+">")
+	}
+	c.want("354", "DATA")
+	if err := c.write(stuff(content)); err != nil {
+		c.t.Fatal(err)
+	}
+	rep, err := c.read()
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	return queuedID(c.t, rep)
+}
+
 // closed asserts that the server has closed the connection.
 func (c *client) closed() {
 	c.t.Helper()

@@ -33,6 +33,8 @@ type sinkConfig struct {
 	onRcpt func(to string) string
 	onData func(m *arrived) string // at the final dot, before its reply
 	forget bool                    // keeps no messages; onData sees them
+	greet  func(n int) string      // the greeting of the nth connection; other than 220 ends it, "" is never said
+	delay  time.Duration           // before every reply
 }
 
 // sink is a small and fast mail server.
@@ -41,7 +43,8 @@ type sink struct {
 	mu    sync.Mutex
 	mails []*arrived
 	conns map[net.Conn]bool
-	count int // connections so far
+	count int           // connections so far
+	ended chan struct{} // closed at the end of the test
 }
 
 func startSink(t *testing.T, c sinkConfig) *sink {
@@ -50,7 +53,7 @@ func startSink(t *testing.T, c sinkConfig) *sink {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &sink{sinkConfig: c, conns: make(map[net.Conn]bool)}
+	s := &sink{sinkConfig: c, conns: make(map[net.Conn]bool), ended: make(chan struct{})}
 	var running sync.WaitGroup
 	running.Go(func() {
 		for {
@@ -61,9 +64,10 @@ func startSink(t *testing.T, c sinkConfig) *sink {
 			s.mu.Lock()
 			s.conns[conn] = true
 			s.count++
+			number := s.count
 			s.mu.Unlock()
 			running.Go(func() {
-				s.serve(conn)
+				s.serve(conn, number)
 				s.mu.Lock()
 				delete(s.conns, conn)
 				s.mu.Unlock()
@@ -72,6 +76,7 @@ func startSink(t *testing.T, c sinkConfig) *sink {
 	})
 	t.Cleanup(func() {
 		listener.Close()
+		close(s.ended)
 		s.mu.Lock()
 		for conn := range s.conns {
 			conn.Close()
@@ -121,10 +126,20 @@ type session struct {
 	user  string
 }
 
-func (s *sink) serve(conn net.Conn) {
+func (s *sink) serve(conn net.Conn, number int) {
 	defer conn.Close()
 	c := &session{sink: s, conn: conn, r: bufio.NewReaderSize(conn, 64<<10), w: bufio.NewWriter(conn)}
-	c.reply("220 sink.test ESMTP")
+	greeting := "220 sink.test ESMTP"
+	if s.greet != nil {
+		greeting = s.greet(number)
+	}
+	if greeting != "" {
+		c.reply(greeting)
+	}
+	if greeting != "" && !strings.HasPrefix(greeting, "220") {
+		c.w.Flush()
+		return
+	}
 	for {
 		if c.r.Buffered() == 0 && c.w.Flush() != nil {
 			return
@@ -140,7 +155,16 @@ func (s *sink) serve(conn net.Conn) {
 	}
 }
 
-func (c *session) reply(line string) { c.w.WriteString(line + "\r\n") }
+func (c *session) reply(line string) {
+	if c.delay > 0 {
+		c.w.Flush()
+		select {
+		case <-time.After(c.delay):
+		case <-c.ended:
+		}
+	}
+	c.w.WriteString(line + "\r\n")
+}
 
 // command answers one command; false ends the connection.
 func (c *session) command(line string) bool {
