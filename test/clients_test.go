@@ -287,8 +287,7 @@ func TestLoneLineFeedsAreRepairedBeforeSigning(t *testing.T) {
 	}
 	queuedID(t, rep)
 	got := receiver.one("bob@"+rcptDomain, 20*time.Second)
-	crlf := func(s string) []byte { return []byte(strings.ReplaceAll(s, "\n", "\r\n")) }
-	intact(t, got, crlf(head), crlf(body+"\n"))
+	intact(t, got, crlf([]byte(head)), crlf([]byte(body+"\n")))
 	published := keys(r.records(fromDomain))
 	verifyInGo(t, got, fromDomain, published)
 	verifyInPython(t, got, fromDomain, published)

@@ -115,6 +115,12 @@ func have(t *testing.T, tool string) bool {
 		return cmd.Run() == nil
 	case tool == "php-phpmailer":
 		return exec.Command("php", "-r", "require '/usr/share/php/libphp-phpmailer/autoload.php';").Run() == nil
+	case tool == "exim4-daemon-light":
+		_, err := os.Stat(filepath.Join(peer(tool), "usr/sbin/exim4"))
+		return err == nil
+	case tool == "opensmtpd":
+		_, err := os.Stat(filepath.Join(peer(tool), "usr/sbin/smtpd"))
+		return err == nil
 	case tool == "git-send-email":
 		return exec.Command("git", "send-email", "--dump-aliases").Run() == nil
 	case isModule:
@@ -217,6 +223,7 @@ type relayConfig struct {
 	ports        string   // TOML array; empty: one free port
 	extra        string   // more tables
 	wrap         []string // command that runs the relay
+	env          []string // more of its environment
 }
 
 // relay is one process of the binary with its folder.
@@ -224,6 +231,7 @@ type relay struct {
 	t      *testing.T
 	bin    string
 	wrap   []string
+	env    []string
 	data   string
 	config string
 	log    string
@@ -239,7 +247,7 @@ func newRelay(t *testing.T, c relayConfig) *relay {
 	dir := t.TempDir()
 	port := freePort(t)
 	r := &relay{
-		t: t, bin: binary(t), wrap: c.wrap, data: c.data,
+		t: t, bin: binary(t), wrap: c.wrap, env: c.env, data: c.data,
 		config: filepath.Join(dir, "mittente.toml"),
 		log:    filepath.Join(dir, "mittente.log"),
 		smtp:   "127.0.0.1:" + strconv.Itoa(port),
@@ -286,6 +294,14 @@ port = %d
 	return r
 }
 
+// in is the relay for a part of the test: what goes wrong fails that part.
+func (r *relay) in(t *testing.T) *relay {
+	t.Helper()
+	part := *r
+	part.t = t
+	return &part
+}
+
 // startRelay starts a relay and waits until it is ready.
 func startRelay(t *testing.T, c relayConfig) *relay {
 	t.Helper()
@@ -304,6 +320,7 @@ func (r *relay) launch() {
 	defer out.Close()
 	args := append(append([]string{}, r.wrap...), r.bin, "-c", r.config, "serve")
 	r.cmd = exec.Command(args[0], args[1:]...)
+	r.cmd.Env = append(os.Environ(), r.env...)
 	r.cmd.Stdout, r.cmd.Stderr = out, out
 	if err := spawner()(r.cmd); err != nil {
 		r.t.Fatal(err)

@@ -82,3 +82,16 @@ func TestS14_S15_HeadersAreCompleted(t *testing.T) {
 		}
 	}
 }
+
+// Mail of a subdomain that a wildcard covers is signed with the key of the domain
+// that was verified, so that DMARC aligns in its relaxed mode.
+func TestWildcardSignsWithItsBaseDomain(t *testing.T) {
+	t.Parallel()
+	s, r := sinkRelay(t, sinkConfig{})
+	const base, to = "wild.test", "bob@" + rcptDomain
+	r.verified(base)
+	u := r.addUser("--domain", "*."+base, "--active", "--require-tls=false")
+	from := "alice@deep.sub." + base
+	dialAs(t, r.smtp, u).mail("250 2.0.0", from, to, []byte("From: <"+from+">\r\nSubject: wild\r\n\r\nHello.\r\n"))
+	verifyInGo(t, s.wait(t, 1)[0].content, base, keys(r.records(base)))
+}

@@ -145,6 +145,9 @@ func scratch(t *testing.T, content []byte) string {
 	return name
 }
 
+// crlf gives text of a file the line ends of the wire.
+func crlf(b []byte) []byte { return bytes.ReplaceAll(b, []byte("\n"), []byte("\r\n")) }
+
 // lf gives text the line ends of local programs.
 func lf(b []byte) []byte { return bytes.ReplaceAll(b, []byte("\r\n"), []byte("\n")) }
 

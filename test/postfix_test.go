@@ -1,15 +1,10 @@
 package test
 
 import (
-	"bytes"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
-	"crypto/x509"
-	"crypto/x509/pkix"
-	"encoding/pem"
 	"fmt"
-	"math/big"
 	"net"
 	"os"
 	"os/exec"
@@ -17,7 +12,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 )
@@ -173,12 +167,11 @@ func (p *postfix) file(name, text string) {
 	}
 }
 
-// start writes the configuration, starts the master in a process group of its own
-// and waits for its port.
-func (p *postfix) start(main string) {
+// start writes the configuration, with more services if need be, and starts the master.
+func (p *postfix) start(main string, services ...string) {
 	p.t.Helper()
 	p.file("etc/main.cf", fmt.Sprintf(mainCommon, p.dir)+main)
-	p.file("etc/master.cf", fmt.Sprintf("127.0.0.1:%d inet n - n - 100 smtpd%s", p.port, masterServices))
+	p.file("etc/master.cf", fmt.Sprintf("127.0.0.1:%d inet n - n - 100 smtpd%s%s", p.port, masterServices, strings.Join(services, "")))
 	if out, err := exec.Command("postfix", "-c", p.dir+"/etc", "check").CombinedOutput(); err != nil {
 		p.t.Fatalf("postfix check: %v\n%s", err, out)
 	}
@@ -187,34 +180,7 @@ func (p *postfix) start(main string) {
 		p.t.Fatalf("postconf: %v", err)
 	}
 	cmd := exec.Command(strings.TrimSpace(string(daemons))+"/master", "-c", p.dir+"/etc", "-d")
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	if err := spawner()(cmd); err != nil {
-		p.t.Fatal(err)
-	}
-	done := make(chan struct{})
-	go func() {
-		cmd.Wait()
-		close(done)
-	}()
-	p.t.Cleanup(func() {
-		if p.t.Failed() {
-			p.t.Logf("end of Postfix's log:\n%s", tail(filepath.Join(p.dir, "mail.log"), 30))
-		}
-		syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) // its own group: the master and its children
-		<-done
-	})
-	waitFor(p.t, 20*time.Second, "Postfix listens", func() bool {
-		select {
-		case <-done:
-			p.t.Fatalf("Postfix ended:\n%s", tail(filepath.Join(p.dir, "mail.log"), 20))
-		default:
-		}
-		w, err := dialWire("127.0.0.1:" + strconv.Itoa(p.port))
-		if err == nil {
-			w.conn.Close()
-		}
-		return err == nil
-	})
+	daemon(p.t, cmd, filepath.Join(p.dir, "mail.log"), "127.0.0.1:"+strconv.Itoa(p.port))
 }
 
 // sendmail is the command by which local programs hand a message to the instance.
@@ -237,7 +203,7 @@ func (p *postfix) mailbox(address string) [][]byte {
 		if err != nil {
 			p.t.Fatal(err)
 		}
-		mails = append(mails, bytes.ReplaceAll(b, []byte("\n"), []byte("\r\n")))
+		mails = append(mails, crlf(b))
 	}
 	return mails
 }
@@ -260,21 +226,5 @@ func certificate(t *testing.T, host string) (cert, key []byte) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(time.Now().UnixNano()),
-		Subject:      pkix.Name{CommonName: host},
-		DNSNames:     []string{host},
-		NotBefore:    time.Now().Add(-time.Hour),
-		NotAfter:     time.Now().Add(24 * time.Hour),
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, &private.PublicKey, private)
-	if err != nil {
-		t.Fatal(err)
-	}
-	keyDER, err := x509.MarshalPKCS8PrivateKey(private)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}),
-		pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: keyDER})
+	return authority{}.issue(t, host, time.Now().Add(24*time.Hour), private)
 }

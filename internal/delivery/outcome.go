@@ -52,26 +52,21 @@ func judge(s smtpclient.Stage, r smtp.Reply) mail.Outcome {
 		o.Diagnostic = mail.Diagnostic("unexpected reply to " + string(s) + ": " + r.Text())
 		return o
 	}
-	o.RetryAfter = retryAfter(r)
-	if aboutSource(r) {
-		o.Ours = true
-		return o
-	}
-	if aboutSession(s) {
-		o.Ours = class == 5 && s != smtpclient.AtTLS && s != smtpclient.AtReset
-		return o
-	}
-	if r.Code == smtpclient.CodeClosing {
-		return o
-	}
-	if class == 5 {
-		o.Action, o.RetryAfter = mail.Failed, 0
-	}
 	switch {
+	case aboutSource(r):
+		o.Ours = true
+	case aboutSession(s):
+		o.Ours = class == 5 && s != smtpclient.AtTLS && s != smtpclient.AtReset
+	case r.Code == smtpclient.CodeClosing:
 	case s == smtpclient.AtRcpt:
 		o.Scope = mail.ScopeRecipient
 	case class == 5, o.Status.Subject != 3:
 		o.Scope = mail.ScopeMessage
+	}
+	if class == 5 && o.Scope != mail.ScopeSite {
+		o.Action = mail.Failed
+	} else {
+		o.RetryAfter = retryAfter(r)
 	}
 	return o
 }

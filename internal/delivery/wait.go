@@ -41,10 +41,7 @@ var (
 
 // retryAfter returns how long the server asks to wait; 0 when it does not say.
 func retryAfter(r smtp.Reply) time.Duration {
-	text := r.Text()
-	if len(text) > 2000 {
-		text = text[:2000]
-	}
+	text := head(r.Text())
 	if d := spokenWait(text); d > 0 {
 		return min(max(d, minWait), maxWait)
 	}

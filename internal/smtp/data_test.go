@@ -134,6 +134,40 @@ func TestDataReader(t *testing.T) {
 	}
 }
 
+// The rules an operator can choose.
+func TestDataReaderStrict(t *testing.T) {
+	for _, tt := range []struct {
+		in    string
+		rules ContentRules
+		fault error
+	}{
+		{"a\r\nb\r\n.\r\n", ContentRules{CRLFOnly: true}, nil},
+		{"a\nb\r\n.\r\n", ContentRules{CRLFOnly: true}, ErrLoneLF},
+		{"\n.\r\n.\r\n", ContentRules{CRLFOnly: true}, ErrLoneLF},
+		{"a\r\n.\n.\r\n\r\n.\r\n", ContentRules{CRLFOnly: true}, ErrLoneLF},
+		{"a\n.\nMAIL\r\n.\r\n", ContentRules{CRLFOnly: true}, ErrLoneLF},
+		{strings.Repeat("x", 998) + "\r\n.\r\n", ContentRules{Line: 998}, nil},
+		{"." + strings.Repeat("x", 998) + "\r\n.\r\n", ContentRules{Line: 998}, nil}, // the stuffed dot does not count
+		{strings.Repeat("x", 999) + "\r\n.\r\n", ContentRules{Line: 998}, ErrLineTooLong},
+	} {
+		for name, r := range map[string]io.Reader{"whole": strings.NewReader(tt.in + "QUIT"), "byte": iotest.OneByteReader(strings.NewReader(tt.in + "QUIT"))} {
+			br := bufio.NewReaderSize(r, 16)
+			tt.rules.Size = 1 << 20
+			d := NewDataReader(br, tt.rules)
+			_, err := io.ReadAll(d)
+			if !errors.Is(err, tt.fault) || !errors.Is(d.Fault(), tt.fault) {
+				t.Errorf("%s %.20q: %v, fault %v; want %v", name, tt.in, err, d.Fault(), tt.fault)
+			}
+			if err := d.Drain(1 << 20); err != nil {
+				t.Errorf("%s %.20q: drain: %v", name, tt.in, err)
+			}
+			if rest, _ := io.ReadAll(br); !strings.HasSuffix(string(rest), "QUIT") || tt.fault == nil && string(rest) != "QUIT" {
+				t.Errorf("%s %.20q: rest %q", name, tt.in, rest)
+			}
+		}
+	}
+}
+
 func TestDataReaderSize(t *testing.T) {
 	for _, tt := range []struct {
 		in    string

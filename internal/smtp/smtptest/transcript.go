@@ -26,6 +26,7 @@ import (
 //	! wait 5m       time goes by
 //	! closed        the server has closed the connection
 //	! hang up       the client closes it
+//	! shutdown      the server is told to end
 //
 // <b64:text> within a client's line is its base64 with Go's escapes. Lines of
 // the client that follow one another leave in one segment. After them the
@@ -58,21 +59,21 @@ func (tr Transcript) Has(option string) bool {
 
 // Run plays the transcript in one segment and octet by octet, as subtests in
 // bubbles of their own. dial opens a session with a server that is what the
-// options say; what it returns beside is called at the end.
-func (tr Transcript) Run(t *testing.T, dial func(*testing.T, Transcript) (*Client, func())) {
+// options say, and returns what makes that server end.
+func (tr Transcript) Run(t *testing.T, dial func(*testing.T, Transcript) (client *Client, shutdown func())) {
 	t.Helper()
 	play := func(step int) func(*testing.T) {
 		return func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				client, end := dial(t, tr)
-				p := &player{Client: client, t: t, step: step}
+				client, shutdown := dial(t, tr)
+				p := &player{Client: client, t: t, step: step, shutdown: shutdown}
 				for n, line := range strings.Split(strings.TrimSuffix(tr.text, "\n"), "\n") {
 					p.line(n+1, line)
 				}
 				p.settle()
 				_ = p.Conn.Close()
 				synctest.Wait()
-				end()
+				shutdown()
 			})
 		}
 	}
@@ -86,11 +87,12 @@ func (tr Transcript) Run(t *testing.T, dial func(*testing.T, Transcript) (*Clien
 type player struct {
 	*Client
 
-	t       *testing.T
-	step    int      // octets sent at once; 0: all there are
-	segment []byte   // of the client, not sent yet
-	want    []string // lines of the server
-	at      int      // line of the transcript where the segment began
+	t        *testing.T
+	shutdown func()
+	step     int      // octets sent at once; 0: all there are
+	segment  []byte   // of the client, not sent yet
+	want     []string // lines of the server
+	at       int      // line of the transcript where the segment began
 }
 
 func (p *player) line(n int, line string) {
@@ -170,6 +172,8 @@ func (p *player) direct(n int, what string) {
 			p.t.Fatal(err)
 		}
 		time.Sleep(d)
+	case "shutdown":
+		p.shutdown()
 	case "hang":
 		_ = p.Conn.Close()
 	case "closed":
