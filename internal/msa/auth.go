@@ -48,7 +48,7 @@ func (s *session) Auth(ctx context.Context, x *smtpserver.Exchange) smtp.Reply {
 	case mechPlain:
 		refusal, ok = readPlain(&attempt, x)
 	case mechLogin:
-		refusal, ok = readLogin(&attempt, x)
+		ok = readLogin(&attempt, x)
 	default:
 		return s.scram(ctx, x)
 	}
@@ -104,12 +104,11 @@ func readPlain(a *account.AuthAttempt, x *smtpserver.Exchange) (refusal smtp.Rep
 }
 
 // readLogin reads name and password, each after its question.
-func readLogin(a *account.AuthAttempt, x *smtpserver.Exchange) (refusal smtp.Reply, ok bool) {
-	if a.Name, ok = x.Response("Username:"); !ok {
-		return smtp.Reply{}, false
+func readLogin(a *account.AuthAttempt, x *smtpserver.Exchange) (ok bool) {
+	if a.Name, ok = x.Response("Username:"); ok {
+		a.Password, ok = x.Response("Password:")
 	}
-	a.Password, ok = x.Response("Password:")
-	return smtp.Reply{}, ok
+	return ok
 }
 
 func (s *session) admit(principal account.Principal) smtp.Reply {

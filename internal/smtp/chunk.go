@@ -3,6 +3,7 @@ package smtp
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -140,48 +141,45 @@ func (c *ChunkReader) text(p []byte) int {
 	}
 	buf, _ := c.r.Peek(int(min(int64(c.r.Buffered()), c.left)))
 	if c.cr {
-		if buf[0] != '\n' {
-			c.err = ErrLoneCR
-			return 0
+		if c.err = ErrLoneCR; buf[0] == '\n' {
+			c.err = nil
+			c.after(buf[:1])
 		}
-		c.discard(1)
-		c.endLine()
 		return 0
 	}
-	lf := bytes.IndexByte(buf, '\n')
-	line := buf
-	if lf >= 0 {
-		line = buf[:lf]
+	end := len(buf)
+	if lf := bytes.IndexByte(buf, '\n'); lf >= 0 {
+		end = lf + 1
 	}
-	crlf := bytes.HasSuffix(line, []byte{'\r'})
-	line = bytes.TrimSuffix(line, []byte{'\r'})
-	if c.err = c.rules.check(c.line, line); c.err == nil && lf >= 0 && !crlf && c.rules.CRLFOnly {
-		c.err = ErrLoneLF
-	}
-	if c.err != nil {
+	line := bytes.TrimSuffix(bytes.TrimSuffix(buf[:end], []byte{'\n'}), []byte{'\r'})
+	after := buf[len(line):end]
+	if c.err = cmp.Or(c.rules.check(c.line, line), c.rules.checkEnd(after)); c.err != nil {
 		return 0
 	}
-	if crlf && lf >= 0 && lf < len(p) { // the usual case: the line fits, one copy
-		c.discard(lf + 1)
+	if string(after) == "\r\n" && end <= len(p) { // the usual case: the line fits, one copy
+		c.discard(end)
 		c.line = 0
-		return copy(p, buf[:lf+1])
+		return copy(p, buf[:end])
 	}
 	n := copy(p, line)
 	c.discard(n)
 	c.line += n
-	switch {
-	case n < len(line):
-	case lf < 0 && crlf: // its LF may be in the next chunk
-		c.discard(1)
-		c.cr = true
-	case crlf:
-		c.discard(len("\r\n"))
-		c.endLine()
-	case lf >= 0:
-		c.discard(1)
-		c.endLine()
+	if n == len(line) {
+		c.after(after)
 	}
 	return n
+}
+
+// after goes over what comes after the text of a line: CR, LF, both or nothing.
+func (c *ChunkReader) after(end []byte) {
+	c.discard(len(end))
+	switch string(end) {
+	case "":
+	case "\r":
+		c.cr = true // its LF may be in the next chunk
+	default:
+		c.endLine()
+	}
 }
 
 // endLine has the end of the line given.

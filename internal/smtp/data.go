@@ -39,6 +39,14 @@ func (c ContentRules) check(before int, text []byte) error {
 	return nil
 }
 
+// checkEnd refuses the end of a line that is LF only, where the rules say so.
+func (c ContentRules) checkEnd(end []byte) error {
+	if c.CRLFOnly && string(end) == "\n" {
+		return ErrLoneLF
+	}
+	return nil
+}
+
 // faultOf returns which rule err says was broken, or nil.
 func faultOf(err error) error {
 	for _, fault := range [...]error{ErrTooBig, ErrLineTooLong, ErrNUL, ErrLoneCR, ErrLoneLF} {
@@ -135,11 +143,7 @@ func (d *DataReader) step(p []byte) int {
 	if crlf {
 		text = buf[:lf-1]
 	}
-	if !d.check(text) {
-		return 0
-	}
-	if !crlf && d.rules.CRLFOnly {
-		d.err = ErrLoneLF
+	if d.err = cmp.Or(d.rules.check(d.line, text), d.rules.checkEnd(buf[len(text):lf+1])); d.err != nil {
 		return 0
 	}
 	if crlf && lf < len(p) { // the usual case: the line fits, one copy
@@ -198,18 +202,12 @@ func (d *DataReader) part(p, buf []byte) int {
 	if buf[len(buf)-1] == '\r' {
 		buf = buf[:len(buf)-1]
 	}
-	if !d.check(buf) {
+	if d.err = d.rules.check(d.line, buf); d.err != nil {
 		return 0
 	}
 	n := copy(p, buf)
 	d.take(n)
 	return n
-}
-
-// check refuses text of a line, without its end, for what it holds.
-func (d *DataReader) check(text []byte) bool {
-	d.err = d.rules.check(d.line, text)
-	return d.err == nil
 }
 
 // take goes on by n octets of text.

@@ -73,7 +73,7 @@ func TestParseMailErrors(t *testing.T) {
 		{"FROM:<a@b.example> NOTIFY=NEVER", ErrParameter},
 		{"FROM:<a@b.example> RET", ErrValue},
 		{"FROM:<a@b.example> RET=BODY", ErrValue},
-		{"FROM:<a@b.example> RET=FULL RET=FULL", ErrValue},
+		{"FROM:<a@b.example> RET=FULL RET=HDRS", ErrValue},
 		{"FROM:<a@b.example> ENVID", ErrValue},
 		{"FROM:<a@b.example> ENVID=", ErrSyntax},
 		{"FROM:<a@b.example> ENVID=a+", ErrValue},
@@ -124,7 +124,7 @@ func TestParseRcpt(t *testing.T) {
 		{"TO:<a@b.example> NOTIFY", "", ErrValue},
 		{"TO:<a@b.example> NOTIFY=", "", ErrSyntax},
 		{"TO:<a@b.example> NOTIFY=NEVER,DELAY", "", ErrValue},
-		{"TO:<a@b.example> NOTIFY=DELAY NOTIFY=DELAY", "", ErrValue},
+		{"TO:<a@b.example> NOTIFY=DELAY NOTIFY=NEVER", "", ErrValue},
 		{"TO:<a@b.example> =", "", ErrSyntax},
 	} {
 		got, err := ParseRcpt(tt.args)
@@ -169,13 +169,13 @@ func FuzzParseRcpt(f *testing.F) {
 		if r.Notify != 0 {
 			line += " NOTIFY=" + r.Notify.String()
 		}
-		for _, international := range []bool{false, true} {
+		for _, encode := range []func(string) string{EncodeOriginal, EncodeOriginalUTF8} {
 			full := line
 			if r.Original != "" {
-				full += " ORCPT=" + EncodeOriginal(r.Original, international)
+				full += " ORCPT=" + encode(r.Original)
 			}
 			again, err := ParseRcpt(full)
-			tooLong := r.Original != "" && len(EncodeOriginal(r.Original, international)) > maxOriginal
+			tooLong := r.Original != "" && len(encode(r.Original)) > maxOriginal
 			if (err != nil || again != r || r.To.Address.IsZero()) && !tooLong {
 				t.Errorf("%q: %+v as %q read back as %+v, %v", args, r, full, again, err)
 			}

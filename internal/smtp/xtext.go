@@ -60,7 +60,7 @@ func isXchar(c rune) bool { return c >= '!' && c <= '~' && c != '+' && c != '=' 
 // parseEnvelopeID reads ENVID (RFC 3461 §4.4): printable ASCII and spaces, as xtext.
 func parseEnvelopeID(value string) (string, error) {
 	decoded, err := DecodeXtext(value)
-	if err != nil || value == "" || len(value) > maxEnvelopeID || !isPrintable(decoded, false) {
+	if err != nil || value == "" || len(value) > maxEnvelopeID || !isPrintable(decoded) {
 		return "", fmt.Errorf("ENVID: %w", ErrValue)
 	}
 	return decoded, nil
@@ -76,12 +76,12 @@ func parseOriginal(value string) (string, error) {
 		return "", bad
 	}
 	kind = strings.ToLower(kind)
-	decode := DecodeXtext
+	decode, fits := DecodeXtext, isPrintable
 	if kind == utf8Type {
-		decode = decodeUnitext
+		decode, fits = decodeUnitext, isPrintableUTF8
 	}
 	address, err := decode(address)
-	if err != nil || address == "" || !isPrintable(address, kind == utf8Type) {
+	if err != nil || address == "" || !fits(address) {
 		return "", bad
 	}
 	return kind + ";" + address, nil
@@ -118,17 +118,26 @@ func decodeUnitext(s string) (string, error) {
 	return b.String(), nil
 }
 
-// EncodeOriginal returns what parseOriginal read in the form for ORCPT. Where
-// the next hop has no SMTPUTF8, international is false, and an address of the
-// type utf-8 is written in ASCII (RFC 6533 §3).
-func EncodeOriginal(original string, international bool) string {
+// EncodeOriginal returns what ParseRcpt read in the form for ORCPT, in ASCII:
+// an address of the type utf-8 as utf-8-addr-xtext (RFC 6533 §3).
+func EncodeOriginal(original string) string {
+	return encodeOriginal(original, isXchar)
+}
+
+// EncodeOriginalUTF8 is EncodeOriginal for a next hop with SMTPUTF8: an address
+// of the type utf-8 is utf-8-addr-unitext.
+func EncodeOriginalUTF8(original string) string {
+	return encodeOriginal(original, func(c rune) bool { return isXchar(c) || c >= 0x80 })
+}
+
+func encodeOriginal(original string, asItIs func(rune) bool) string {
 	kind, address, _ := strings.Cut(original, ";")
 	if kind != utf8Type {
 		return kind + ";" + EncodeXtext(address)
 	}
 	var b strings.Builder
 	for _, c := range address {
-		if c != '\\' && isXchar(c) || international && c >= 0x80 {
+		if c != '\\' && asItIs(c) {
 			b.WriteRune(c)
 		} else {
 			fmt.Fprintf(&b, `\x{%02X}`, c)
@@ -137,18 +146,14 @@ func EncodeOriginal(original string, international bool) string {
 	return kind + ";" + b.String()
 }
 
-// isPrintable reports whether s holds nothing but printable characters and
-// spaces, of ASCII only unless international.
-func isPrintable(s string, international bool) bool {
-	if !utf8.ValidString(s) {
-		return false
-	}
-	for _, c := range s {
-		if c >= 0x80 && !international || !unicode.IsPrint(c) {
-			return false
-		}
-	}
-	return true
+// isPrintable reports whether s holds nothing but printable ASCII and spaces.
+func isPrintable(s string) bool {
+	return strings.IndexFunc(s, func(c rune) bool { return c < ' ' || c >= 0x7f }) < 0
+}
+
+// isPrintableUTF8 reports whether s holds nothing but printable characters and spaces.
+func isPrintableUTF8(s string) bool {
+	return utf8.ValidString(s) && strings.IndexFunc(s, func(c rune) bool { return !unicode.IsPrint(c) }) < 0
 }
 
 // isAtext reports whether c may stand in an atom (RFC 5322 §3.2.3).

@@ -1,6 +1,7 @@
 package smtp
 
 import (
+	"cmp"
 	"errors"
 	"strings"
 	"testing"
@@ -58,13 +59,14 @@ func TestOriginal(t *testing.T) {
 			t.Errorf("%q: %q, %v; want %q", tt.value, got, err, tt.want)
 			continue
 		}
-		for international, want := range map[bool]string{false: tt.ascii, true: tt.utf8} {
-			if want == "" {
-				want = tt.value
-			}
-			if encoded := EncodeOriginal(got, international); got != "" && encoded != want {
-				t.Errorf("%q encodes as %q, want %q", got, encoded, want)
-			}
+		if got == "" {
+			continue
+		}
+		if encoded, want := EncodeOriginal(got), cmp.Or(tt.ascii, tt.value); encoded != want {
+			t.Errorf("%q encodes as %q, want %q", got, encoded, want)
+		}
+		if encoded, want := EncodeOriginalUTF8(got), cmp.Or(tt.utf8, tt.value); encoded != want {
+			t.Errorf("%q encodes as %q, want %q", got, encoded, want)
 		}
 	}
 }
@@ -83,8 +85,8 @@ func FuzzXtext(f *testing.F) {
 			if err != nil {
 				continue
 			}
-			for _, international := range []bool{false, true} {
-				encoded := EncodeOriginal(original, international)
+			for _, encode := range []func(string) string{EncodeOriginal, EncodeOriginalUTF8} {
+				encoded := encode(original)
 				if again, err := parseOriginal(encoded); (again != original || err != nil) && len(encoded) <= maxOriginal {
 					t.Errorf("%q as %q comes back as %q, %v", original, encoded, again, err)
 				}

@@ -108,7 +108,10 @@ func (t *Transaction) writeRcpt(n int) {
 		notify = " NOTIFY=" + r.Notify.String()
 	}
 	if t.conn.ext.DSN && r.Original != "" {
-		original = " ORCPT=" + smtp.EncodeOriginal(r.Original, t.envelope.UTF8)
+		original = " ORCPT=" + smtp.EncodeOriginal(r.Original)
+		if t.envelope.UTF8 {
+			original = " ORCPT=" + smtp.EncodeOriginalUTF8(r.Original)
+		}
 	}
 	t.line("RCPT TO:<", r.To.String(), ">", notify, original)
 }

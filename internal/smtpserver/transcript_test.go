@@ -12,6 +12,7 @@ import (
 func TestTranscripts(t *testing.T) {
 	for _, tr := range smtptest.Read(t, "testdata") {
 		tr.Run(t, func(t *testing.T, tr smtptest.Transcript) (*smtptest.Client, func()) {
+			t.Helper()
 			cfg := testConfig()
 			if tr.Has("tls") {
 				cfg.TLS = smtptest.ServerTLS(t, "mx.example.org")

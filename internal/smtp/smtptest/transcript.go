@@ -63,7 +63,7 @@ func (tr Transcript) Has(option string) bool {
 func (tr Transcript) Run(t *testing.T, dial func(*testing.T, Transcript) (client *Client, shutdown func())) {
 	t.Helper()
 	play := func(step int) func(*testing.T) {
-		return func(t *testing.T) {
+		return func(t *testing.T) { //nolint:thelper // the test itself
 			synctest.Test(t, func(t *testing.T) {
 				client, shutdown := dial(t, tr)
 				p := &player{Client: client, t: t, step: step, shutdown: shutdown}
@@ -142,10 +142,7 @@ func (p *player) settle() {
 	p.in.mu.Lock()
 	defer p.in.mu.Unlock()
 	got := p.in.buf.String()
-	want := ""
-	for _, line := range p.want {
-		want += line + "\r\n"
-	}
+	want := strings.Join(append(p.want, ""), "\r\n")
 	if got != want {
 		p.t.Errorf("line %d: the server says\n%swant\n%s", p.at, got, want)
 	}
