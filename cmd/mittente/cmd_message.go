@@ -14,13 +14,15 @@ import (
 	"mittente/internal/db"
 	"mittente/internal/event"
 	"mittente/internal/id"
+	"mittente/internal/query"
 	"mittente/internal/queue"
 )
 
 type messageCmd struct {
-	Ls   messageLsCmd   `cmd:"" help:"List messages, the newest first."`
-	Show messageShowCmd `cmd:"" help:"Show a message: envelope, recipients, and what happened."`
-	Raw  messageRawCmd  `cmd:"" help:"Write the bytes of a message as they are kept, while they are kept."`
+	Ls      messageLsCmd      `cmd:"" help:"List messages, the newest first, or search them."`
+	Refused messageRefusedCmd `cmd:"" help:"List what was refused and never accepted, the newest first."`
+	Show    messageShowCmd    `cmd:"" help:"Show a message: envelope, recipients, and what happened."`
+	Raw     messageRawCmd     `cmd:"" help:"Write the bytes of a message as they are kept, while they are kept."`
 }
 
 type messageView struct {
@@ -63,40 +65,134 @@ func (v messageView) state() string {
 }
 
 type messageLsCmd struct {
+	Query   []string   `arg:"" help:"What to search for: to: from: user: status: domain: before: after: msgid: subject:, such as to:you@example.net after:2d status:failed; a bare word is looked for in the subject." optional:""`
 	User    string     `help:"Only those of this SMTP+ user."  placeholder:"NAME"`
 	Account number     `help:"Only those of this account."     placeholder:"N"`
 	Before  id.Message `help:"Only those older than this one." placeholder:"msg_…"`
 	Limit   number     `default:"100"                          help:"At most so many."`
 }
 
+// matchView is a message as a search finds it.
+type matchView struct {
+	messageView
+	Status   query.Standing         `json:"status"` // of its worst recipient
+	Standing map[query.Standing]int `json:"standing"`
+}
+
+func viewMatch(m queue.Match) matchView {
+	return matchView{viewMessage(m.Stored), m.Worst(), m.Standing}
+}
+
 // Run lists messages.
 func (c messageLsCmd) Run(ctx context.Context, a *app) error {
+	what, err := query.Parse(strings.Join(c.Query, " "), time.Now())
+	if err != nil {
+		return fmt.Errorf("%w: %w", errUsage, err)
+	}
+	if what.Standing == query.Refused {
+		return fmt.Errorf("%w: what was refused was never accepted: mittente message refused lists it", errUsage)
+	}
+	what.User = cmp.Or(c.User, what.User)
 	return a.with(ctx, reads, func(h *house) error {
-		var all []messageView
+		var found queue.Found
 		err := h.db.View(ctx, func(tx *db.Tx) (err error) {
-			filter := queue.Filter{User: c.User, Before: c.Before, Limit: int(c.Limit)}
 			if c.Account != 0 {
-				if filter.Account, err = h.accountID(tx, int64(c.Account)); err != nil {
+				if what.Account, err = h.accountID(tx, int64(c.Account)); err != nil {
 					return err
 				}
 			}
-			found, err := h.queue.Messages(tx, filter)
-			all = convert(found, viewMessage)
+			found, err = h.queue.Search(tx, what, c.Before, int(c.Limit))
 			return err
 		})
 		if err != nil {
 			return err
 		}
-		if len(all) == 0 {
-			fmt.Fprintln(a.err, "no messages")
+		if err := c.print(a, convert(found.Messages, viewMatch)); err != nil {
+			return err
 		}
-		return emit(a, all,
-			column[messageView]{"id", func(v messageView) string { return v.ID.String() }},
-			column[messageView]{"accepted", func(v messageView) string { return when(v.accepted) }},
-			column[messageView]{"user", func(v messageView) string { return v.User }},
-			column[messageView]{"from", func(v messageView) string { return orDash(oneLine(v.From, 40)) }},
-			column[messageView]{"state", messageView.state},
-			column[messageView]{"subject", func(v messageView) string { return oneLine(v.Subject, 50) }},
+		c.sumUp(a, found)
+		return nil
+	})
+}
+
+func (messageLsCmd) print(a *app, all []matchView) error {
+	return emit(a, all,
+		column[matchView]{"id", func(v matchView) string { return v.ID.String() }},
+		column[matchView]{"accepted", func(v matchView) string { return when(v.accepted) }},
+		column[matchView]{"user", func(v matchView) string { return orDash(v.User) }},
+		column[matchView]{"from", func(v matchView) string { return orDash(oneLine(v.From, 40)) }},
+		column[matchView]{"state", matchView.state},
+		column[matchView]{"subject", func(v matchView) string { return oneLine(v.Subject, 50) }},
+	)
+}
+
+// state is the worst standing of the recipients, with how many have it.
+func (v matchView) state() string {
+	if v.RecipientN < 2 {
+		return string(v.Status)
+	}
+	return fmt.Sprintf("%s %d/%d", v.Status, v.Standing[v.Status], v.RecipientN)
+}
+
+// sumUp tells a person how many there are, and how to see the rest.
+func (c messageLsCmd) sumUp(a *app, found queue.Found) {
+	switch {
+	case len(found.Messages) == 0 && found.Next.IsZero():
+		fmt.Fprintln(a.err, "no messages")
+	case !found.Next.IsZero():
+		more := ""
+		if found.More {
+			more = "+"
+		}
+		fmt.Fprintf(a.err, "%d of %d%s; go on with --before %s\n", len(found.Messages), found.Total, more, found.Next)
+	}
+}
+
+type messageRefusedCmd struct {
+	Account number   `help:"Only those of this account." placeholder:"N"`
+	Before  id.Event `help:"Only those before this one." placeholder:"evt_…"`
+	Limit   number   `default:"100" help:"At most so many, to 1,000."`
+}
+
+type refusalView struct {
+	ID id.Event `json:"id"`
+	At string   `json:"at"`
+	event.Refusal
+
+	at time.Time
+}
+
+// Run lists refusals.
+func (c messageRefusedCmd) Run(ctx context.Context, a *app) error {
+	return a.with(ctx, reads, func(h *house) error {
+		views := []refusalView{}
+		err := h.db.View(ctx, func(tx *db.Tx) error {
+			var owner id.Account
+			if c.Account != 0 {
+				var err error
+				if owner, err = h.accountID(tx, int64(c.Account)); err != nil {
+					return err
+				}
+			}
+			found, err := event.Refusals(tx, owner, event.Page{Before: c.Before, Limit: int(c.Limit)})
+			for _, e := range found {
+				if e.Detail.Refusal != nil {
+					views = append(views, refusalView{e.ID, stamp(e.At), *e.Detail.Refusal, e.At})
+				}
+			}
+			return err
+		})
+		if err != nil {
+			return err
+		}
+		return emit(a, views,
+			column[refusalView]{"id", func(v refusalView) string { return v.ID.String() }},
+			column[refusalView]{"at", func(v refusalView) string { return when(v.at) }},
+			column[refusalView]{"user", func(v refusalView) string { return orDash(v.User) }},
+			column[refusalView]{"client", func(v refusalView) string { return v.Client }},
+			column[refusalView]{"address", func(v refusalView) string { return orDash(oneLine(v.Address, 50)) }},
+			column[refusalView]{"where", func(v refusalView) string { return orDash(v.Place) }},
+			column[refusalView]{"reply", func(v refusalView) string { return oneLine(v.Reply, 100) }},
 		)
 	})
 }

@@ -18,6 +18,7 @@ type queueCmd struct {
 	Ls   queueLsCmd   `cmd:"" help:"List recipients: those that wait, or with --state those in any state."`
 	Show queueShowCmd `cmd:"" help:"Show a recipient, or all recipients of a message."`
 
+	Why     queueWhyCmd     `cmd:"" help:"Say why mail is not sent yet: which limit binds, whose reply asked to wait, what comes next."`
 	Retry   queueRetryCmd   `cmd:"" help:"Attempt now what waits for its time."`
 	Hold    queueHoldCmd    `cmd:"" help:"Attempt no more what waits, until it is released."`
 	Release queueReleaseCmd `cmd:"" help:"Let go on what is held."`

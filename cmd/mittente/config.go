@@ -37,6 +37,7 @@ type Config struct {
 	DNS           DNSConfig       `toml:"dns"`
 	Delivery      DeliveryConfig  `toml:"delivery"`
 	Routes        []RouteConfig   `toml:"route"`
+	Sites         []SiteConfig    `toml:"site"`
 	Notify        NotifyConfig    `toml:"notify"`
 	Storage       StorageConfig   `toml:"storage"`
 	Retention     RetentionConfig `toml:"retention"`
@@ -89,6 +90,16 @@ type RouteConfig struct {
 	TLS      string `toml:"tls"`
 	Username string `toml:"username"`
 	Password string `secret:"yes"     toml:"password"`
+}
+
+// SiteConfig is one block [[site]].
+type SiteConfig struct {
+	Name          string   `toml:"name"`
+	Match         []string `toml:"match"`
+	Connections   int      `toml:"connections"`
+	Together      int      `toml:"together"`
+	PerConnection int      `toml:"per_connection"`
+	Rate          string   `toml:"rate"`
 }
 
 // NotifyConfig is the section [notify].

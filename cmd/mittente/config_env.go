@@ -25,7 +25,7 @@ func (l *loaded) applyEnv(environ []string) []fault {
 			env[name] = value
 		}
 	}
-	l.growRoutes(env)
+	growBlocks(reflect.ValueOf(&l.Config).Elem(), env)
 	var faults []fault
 	known := map[string]bool{}
 	for _, s := range settings(&l.Config) {
@@ -58,20 +58,28 @@ func otherVariables() []string {
 	return []string{"MITTENTE_CONFIG", "MITTENTE_OUTPUT", "MITTENTE_SECRET_KEY", "MITTENTE_TEST_ALL"}
 }
 
-// growRoutes makes room for routes that are in the environment only: they go on
-// from the number of the file's last.
-func (l *loaded) growRoutes(env map[string]string) {
-	for {
-		prefix := fmt.Sprintf("%sROUTE_%d_", envPrefix, len(l.Routes)+1)
-		found := false
-		for name := range env {
-			found = found || strings.HasPrefix(name, prefix)
+// growBlocks makes room for blocks ([[route]], [[site]]) that are in the environment
+// only: they go on from the number of the file's last.
+func growBlocks(c reflect.Value, env map[string]string) {
+	for i := range c.NumField() {
+		blocks := c.Field(i)
+		if !isBlocks(blocks.Type()) {
+			continue
 		}
-		if !found {
-			return
+		name := envName(c.Type().Field(i).Tag.Get("toml"))
+		for hasPrefix(env, fmt.Sprintf("%s_%d_", name, blocks.Len()+1)) {
+			blocks.Set(reflect.Append(blocks, reflect.Zero(blocks.Type().Elem())))
 		}
-		l.Routes = append(l.Routes, RouteConfig{})
 	}
+}
+
+func hasPrefix(env map[string]string, prefix string) bool {
+	for name := range env {
+		if strings.HasPrefix(name, prefix) {
+			return true
+		}
+	}
+	return false
 }
 
 // lookup returns a variable's value, or what is in the file that NAME_FILE names,

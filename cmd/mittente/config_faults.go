@@ -179,11 +179,11 @@ func expressionKey(p *unstable.Parser, e *unstable.Node) (key string, line int) 
 
 // nearest returns the known key most like an unknown one, or "".
 func nearest(key string) string {
-	c := Config{Routes: make([]RouteConfig, 1)}
+	c := Config{Routes: make([]RouteConfig, 1), Sites: make([]SiteConfig, 1)}
 	best, bestDistance := "", 3
 	_, name := splitKey(key)
 	for _, s := range settings(&c) {
-		known := strings.Replace(s.key, "route.1.", "route.", 1)
+		known := strings.Replace(s.key, ".1.", ".", 1)
 		if d := distance(key, known); d < bestDistance {
 			best, bestDistance = known, d
 		}
@@ -241,7 +241,7 @@ func appendSettings(all []setting, prefix string, v reflect.Value) []setting {
 		switch f := v.Field(i); {
 		case f.Kind() == reflect.Struct:
 			all = appendSettings(all, key+".", f)
-		case f.Kind() == reflect.Slice && f.Type().Elem().Kind() == reflect.Struct:
+		case isBlocks(f.Type()):
 			for n := range f.Len() {
 				all = appendSettings(all, fmt.Sprintf("%s.%d.", key, n+1), f.Index(n))
 			}
@@ -250,6 +250,11 @@ func appendSettings(all []setting, prefix string, v reflect.Value) []setting {
 		}
 	}
 	return all
+}
+
+// isBlocks reports whether a field is a list of blocks, such as [[route]].
+func isBlocks(t reflect.Type) bool {
+	return t.Kind() == reflect.Slice && t.Elem().Kind() == reflect.Struct
 }
 
 func findSetting(c *Config, key string) (setting, bool) {

@@ -23,8 +23,8 @@ func printConfig(w io.Writer, c *Config) error {
 		s, ok := findSetting(c, section+key)
 		if !isKey || !ok {
 			b.WriteString(line)
-			if strings.HasPrefix(line, `# password = `) {
-				writeRoutes(&b, c)
+			if block := lastOfBlock(line); block != "" {
+				writeBlocks(&b, c, block)
 			}
 			continue
 		}
@@ -38,17 +38,19 @@ func printConfig(w io.Writer, c *Config) error {
 // secrets are masked.
 func configObject(c *Config) map[string]any {
 	object := map[string]any{}
-	routes := make([]map[string]any, len(c.Routes))
-	for i := range routes {
-		routes[i] = map[string]any{}
+	blocks := map[string][]map[string]any{"route": make([]map[string]any, len(c.Routes)), "site": make([]map[string]any, len(c.Sites))}
+	for name, of := range blocks {
+		for i := range of {
+			of[i] = map[string]any{}
+		}
+		object[name] = of
 	}
-	object["route"] = routes
 	for _, s := range settings(c) {
 		in := object
 		section, name := splitKey(s.key)
-		if number, ok := strings.CutPrefix(section, "route."); ok {
+		if block, number, ok := strings.Cut(section, "."); ok {
 			n, _ := strconv.Atoi(number) // settings counts them
-			in = routes[n-1]
+			in = blocks[block][n-1]
 		} else if section != "" {
 			known, ok := object[section].(map[string]any)
 			if !ok {
@@ -65,15 +67,37 @@ func configObject(c *Config) map[string]any {
 	return object
 }
 
-func writeRoutes(b *strings.Builder, c *Config) {
-	for i := range c.Routes {
-		b.WriteString("\n[[route]]\n\n")
-		prefix := fmt.Sprintf("route.%d.", i+1)
+// lastOfBlock returns the name of the block whose example ends with this line of
+// the default file: there its blocks are written.
+func lastOfBlock(line string) string {
+	switch {
+	case strings.HasPrefix(line, "# password = "):
+		return "route"
+	case strings.HasPrefix(line, "# rate = "):
+		return "site"
+	}
+	return ""
+}
+
+func writeBlocks(b *strings.Builder, c *Config, block string) {
+	for n := 1; ; n++ {
+		prefix := fmt.Sprintf("%s.%d.", block, n)
+		found := false
 		for _, s := range settings(c) {
 			name, ok := strings.CutPrefix(s.key, prefix)
-			if ok && s.value.String() != "" {
+			if !ok {
+				continue
+			}
+			if !found {
+				fmt.Fprintf(b, "\n[[%s]]\n\n", block)
+				found = true
+			}
+			if !s.value.IsZero() {
 				fmt.Fprintf(b, "%s = %s\n", name, tomlValue(s))
 			}
+		}
+		if !found {
+			return
 		}
 	}
 }

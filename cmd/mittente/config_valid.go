@@ -13,6 +13,7 @@ import (
 	"mittente/internal/mail"
 	"mittente/internal/signer"
 	"mittente/internal/smtpserver"
+	"mittente/internal/throttle"
 )
 
 // checker collects what is wrong with a configuration.
@@ -28,6 +29,7 @@ func (l *loaded) validate() []fault {
 	c.smtp()
 	c.http()
 	c.outward()
+	c.shaping()
 	c.upkeep()
 	return c.faults
 }
@@ -131,6 +133,20 @@ func (c *checker) outward() {
 			c.fail(key("username"), "username and password go together", "give both, or neither")
 		}
 	}
+}
+
+// shaping is how fast mail may go to certain servers.
+func (c *checker) shaping() {
+	for i, rule := range c.l.sites() {
+		if err := rule.Validate(); err != nil {
+			c.fail(fmt.Sprintf("site.%d.name", i+1), err.Error(), `want something like name = "Example Mail", match = ["mx.example.net"], connections = 5, rate = "600/min"`)
+		}
+	}
+}
+
+// sites are the limits of [[site]] as room throttle wants them.
+func (l *loaded) sites() []throttle.Rule {
+	return convert(l.Sites, func(s SiteConfig) throttle.Rule { return throttle.Rule(s) })
 }
 
 // upkeep is what is kept and what is told.

@@ -153,7 +153,7 @@ func (r *relay) outward(reg prometheus.Registerer) error {
 	r.dispatcher, err = dispatch.New(dispatch.Deps{
 		DB: h.db, Queue: h.queue, Spool: h.spool, Courier: r.courier, Senders: h.signer,
 		Speed: h.speed, MinTLS: h.minTLS, Log: r.log, Reg: reg,
-	}, dispatch.Config{Node: nodeName})
+	}, dispatch.Config{Node: nodeName, Sites: r.cfg.sites()})
 	if err != nil {
 		return err
 	}
