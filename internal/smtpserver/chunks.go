@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"time"
 
 	"mittente/internal/smtp"
@@ -78,7 +79,11 @@ func (s *Session) nextChunk(ctx context.Context, before smtp.Chunk, until time.T
 	for s.reason == "" && s.tx == tx && !tx.chunks.begun {
 		s.turn(ctx)
 	}
-	if !tx.chunks.begun {
+	switch {
+	case !tx.chunks.begun:
+		return errAborted
+	case time.Now().After(until): // the octets may be here already, so that no read would end it
+		s.unreadable(os.ErrDeadlineExceeded)
 		return errAborted
 	}
 	s.wire.patient(s.server.cfg.Timeouts.DataBlock, until)

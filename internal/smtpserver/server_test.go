@@ -12,6 +12,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"mittente/internal/mail"
 	"mittente/internal/smtp/smtptest"
 )
 
@@ -190,6 +191,65 @@ func TestSlowContent(t *testing.T) {
 		}
 		_ = p.Conn.Close()
 	})
+}
+
+// The same by chunks, each with its octet in the same segment.
+func TestSlowChunks(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		cfg := testConfig()
+		cfg.MaxMessageBytes = 1 << 20
+		f := &fake{}
+		p := dial(t.Context(), testServer(t, cfg, f))
+		p.Says("HELO c.example", login, "MAIL FROM:<a@ours.example>", "RCPT TO:<b@theirs.example>")
+		start := time.Now()
+		last := ""
+		for !p.HungUp() && time.Since(start) < 3*time.Hour {
+			time.Sleep(4 * time.Minute)
+			last = p.Says("BDAT 3\r\nx")
+		}
+		if took := time.Since(start); took < time.Hour || took > time.Hour+8*time.Minute || last != "421 4.4.2 Timeout, closing\r\n" || len(f.taken) > 0 {
+			t.Errorf("cut off after %v with %q, taken %q", took, last, f.taken)
+		}
+		_ = p.Conn.Close()
+	})
+}
+
+// Waiting between two chunks, however busily, is no progress.
+func TestIdleBetweenChunks(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := dial(t.Context(), testServer(t, testConfig(), &fake{}))
+		p.Says("HELO c.example", login, "MAIL FROM:<a@ours.example>", "RCPT TO:<b@theirs.example>", "BDAT 3\r\nx")
+		start := time.Now()
+		for !p.HungUp() && time.Since(start) < time.Hour {
+			time.Sleep(time.Minute)
+			p.Says("NOOP")
+			p.Says("BDAT 0")
+		}
+		if took := time.Since(start); took < 14*time.Minute || took > 16*time.Minute {
+			t.Errorf("cut off after %v", took)
+		}
+		_ = p.Conn.Close()
+	})
+}
+
+// Whatever of a message does not come, nothing of it is taken; and what a client
+// wanted to be told is.
+func TestTruncatedIsNotTaken(t *testing.T) {
+	start := "EHLO c\r\n" + login + "\r\nMAIL FROM:<a@b.example> RET=FULL ENVID=x+2By\r\nRCPT TO:<c@d.example> NOTIFY=DELAY ORCPT=rfc822;o@d.example\r\n"
+	for _, content := range []string{
+		"DATA\r\nSubject: x\r\n\r\n..\r\n.\r\n", "BDAT 20 LAST\r\nSubject: x\r\n\r\nbody\r\n", "BDAT 10\r\n0123456\r\n\nBDAT 3\r\na\r\nBDAT 2 LAST\r\n\r\n",
+	} {
+		for n := range len(content) {
+			_, f := hear(t, []byte(start+content[:n]), 1000)
+			if len(f.taken) > 0 {
+				t.Errorf("%q: taken as %q", content[:n], f.taken)
+			}
+		}
+		_, f := hear(t, []byte(start+content), 1000)
+		if len(f.taken) != 1 || f.mails[0].ID != "x+y" || f.mails[0].Return != mail.ReturnFull || f.rcpts[0].Notify != mail.NotifyDelay || f.rcpts[0].Original != "rfc822;o@d.example" {
+			t.Errorf("%q: taken %q, of %+v to %+v", content, f.taken, f.mails, f.rcpts)
+		}
+	}
 }
 
 // Content far beyond the limit is not read for ever just to say so.
