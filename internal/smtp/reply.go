@@ -84,13 +84,18 @@ func appendText(b []byte, s string) []byte {
 	return b
 }
 
-// ReadReply reads one reply of at most limit octets in all. A status is taken
+// readOver is how many times its limit ReadReply reads to find the end of a reply.
+const readOver = 16
+
+// ReadReply reads one reply and keeps of it at most limit octets, in whole lines;
+// of what goes beyond, up to sixteen times as much, only the code counts. A status is taken
 // from the text only where its class is the code's (RFC 2034 §4). Text is made
 // printable UTF-8. Errors of r come as they are, io.ErrUnexpectedEOF for a
 // stream that ends within a reply; ErrReply and ErrLineTooLong come wrapped,
 // and after them the connection can't be used any more.
 func ReadReply(r *bufio.Reader, limit int) (Reply, error) {
 	var reply Reply
+	left, read := limit, 0
 	for {
 		line, err := ReadLine(r, limit)
 		if err != nil {
@@ -99,12 +104,16 @@ func ReadReply(r *bufio.Reader, limit int) (Reply, error) {
 			}
 			return Reply{}, err
 		}
-		limit -= len(line) + 2
+		left -= len(line) + 2
+		read += len(line) + 2
 		last, err := addLine(&reply, line)
+		if n := len(reply.Lines); err == nil && left < 0 && n > 1 {
+			reply.Lines = reply.Lines[:n-1]
+		}
 		if err != nil || last {
 			return reply, err
 		}
-		if limit < 0 {
+		if read > limit*readOver {
 			return Reply{}, fmt.Errorf("%w: %w", ErrReply, ErrLineTooLong)
 		}
 	}

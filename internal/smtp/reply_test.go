@@ -75,14 +75,28 @@ func TestReadReplyErrors(t *testing.T) {
 		{"250-a\r\n251 b\r\n", ErrReply},
 		{"HTTP/1.1 400 Bad Request\r\n", ErrReply},
 		{"250 " + strings.Repeat("x", 2000) + "\r\n", ErrLineTooLong},
-		{strings.Repeat("250-x\r\n", 1000), ErrLineTooLong},
-		{strings.Repeat("250-\r\n", 1000), ErrLineTooLong},
+		{strings.Repeat("250-x\r\n", 5000), ErrLineTooLong},
+		{strings.Repeat("250-\r\n", 5000), ErrLineTooLong},
+		{strings.Repeat("250-x\r\n", 1000) + "251 y\r\n", ErrReply},
 		{"250 " + strings.Repeat("x", 1<<20), ErrEndless},
 	} {
 		got, err := ReadReply(bufio.NewReaderSize(strings.NewReader(tt.in), 64), 1000)
 		if !errors.Is(err, tt.want) || got.Code != 0 && !errors.Is(err, ErrReply) {
 			t.Errorf("%.40q: %+v, %v; want %v", tt.in, got, err, tt.want)
 		}
+	}
+}
+
+// TestReadReply_OfManyLines: it is understood, though not all of it is kept.
+func TestReadReply_OfManyLines(t *testing.T) {
+	text := strings.Repeat("550-5.1.1 "+strings.Repeat("x", 490)+"\r\n", 499) + "550 5.1.1 end\r\n"
+	r := bufio.NewReader(strings.NewReader(text + "250 next\r\n"))
+	got, err := ReadReply(r, MaxReply)
+	if err != nil || got.Code != 550 || got.Status.String() != "5.1.1" || len(got.Lines) != 32 || len(got.Text()) > MaxReply {
+		t.Errorf("%d, %d lines, %v", got.Code, len(got.Lines), err)
+	}
+	if got, err = ReadReply(r, MaxReply); err != nil || got.Code != 250 {
+		t.Error(got, err)
 	}
 }
 
