@@ -32,10 +32,10 @@ func TestJudge(t *testing.T) {
 		want   string
 	}{
 		{smtpclient.AtGreeting, "450 x", false, "delayed site 450 4.0.0 x"},
-		{smtpclient.AtGreeting, "554 5.7.1 x", false, "delayed site 554 5.7.1 x"},
-		{smtpclient.AtHello, "550 x", false, "delayed site 550 5.0.0 x"},
+		{smtpclient.AtGreeting, "554 5.7.1 x", false, "delayed site 554 5.7.1 x ours"},
+		{smtpclient.AtHello, "550 x", false, "delayed site 550 5.0.0 x ours"},
 		{smtpclient.AtTLS, "454 4.7.0 x", false, "delayed site 454 4.7.0 x"},
-		{smtpclient.AtAuth, "535 5.7.8 x", true, "delayed site 535 5.7.8 x"},
+		{smtpclient.AtAuth, "535 5.7.8 x", true, "delayed site 535 5.7.8 x ours"},
 		{smtpclient.AtReset, "503 x", false, "delayed site 503 5.0.0 x"},
 		{smtpclient.AtMail, "450 x", false, "delayed message 450 4.0.0 x"},
 		{smtpclient.AtMail, "452 4.3.1 x", false, "delayed site 452 4.3.1 x"},
@@ -43,7 +43,7 @@ func TestJudge(t *testing.T) {
 		{smtpclient.AtMail, "421 4.7.1 x", false, "delayed site 421 4.7.1 x"},
 		{smtpclient.AtMail, "550 5.7.1 x", false, "failed message 550 5.7.1 x"},
 		{smtpclient.AtMail, "530 5.7.0 x", false, "failed message 530 5.7.0 x"},
-		{smtpclient.AtMail, "530 5.7.0 x", true, "delayed site 530 5.7.0 x"},
+		{smtpclient.AtMail, "530 5.7.0 x", true, "delayed site 530 5.7.0 x ours"},
 		{smtpclient.AtMail, "250 2.0.0 x", false, "delayed site 250 4.5.0 unexpected reply to MAIL: x"},
 		{smtpclient.AtRcpt, "450 4.7.1 x", false, "delayed recipient 450 4.7.1 x"},
 		{smtpclient.AtRcpt, "452 4.3.1 x", false, "delayed recipient 452 4.3.1 x"},

@@ -2,10 +2,12 @@ package delivery
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
 	"net"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -296,6 +298,83 @@ func TestResumption(t *testing.T) {
 		p.finish()
 		if fmt.Sprint(resumed) != "[false true]" {
 			t.Errorf("resumed: %v", resumed)
+		}
+	})
+}
+
+// TestReuseByProtection: mail travels over a waiting connection that is as well
+// protected as the mail demands, however it came to be.
+func TestReuseByProtection(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		secured, trusted bool
+		first            route.TLSPolicy
+		satisfied        []route.TLSPolicy // the others need a connection of their own
+	}{
+		"clear":      {first: "", satisfied: []route.TLSPolicy{"", route.TLSMay}},
+		"unverified": {secured: true, first: "", satisfied: []route.TLSPolicy{"", route.TLSMay, route.TLSEncrypt}},
+		"verified":   {secured: true, trusted: true, first: "", satisfied: []route.TLSPolicy{"", route.TLSMay, route.TLSEncrypt, route.TLSVerify}},
+		"demanded":   {secured: true, trusted: true, first: route.TLSVerify, satisfied: []route.TLSPolicy{"", route.TLSMay, route.TLSEncrypt, route.TLSVerify}},
+	} {
+		for _, demand := range []route.TLSPolicy{"", route.TLSMay, route.TLSEncrypt, route.TLSVerify} {
+			t.Run(name+" then "+string(demand), func(t *testing.T) {
+				t.Parallel()
+				synctest.Test(t, func(t *testing.T) {
+					d := pipelined("192.0.2.1", 2)
+					if c.secured {
+						d.lines = append([]string{"S: 220 mx", "C: EHLO relay.example.org", "S: 250-mx", "S: 250 STARTTLS", "C: STARTTLS", "S: 220 go", "TLS"}, d.lines[1:]...)
+					}
+					satisfied := slices.Contains(c.satisfied, demand)
+					scripts := []*dialogue{d}
+					if !satisfied {
+						d.lines = d.lines[:len(d.lines)-8]
+						scripts = append(scripts, &dialogue{address: "192.0.2.1", refused: true})
+					}
+					p := newPeers(t, scripts...)
+					cfg := Config{Dial: p.dial, TLSRoots: p.roots}
+					if !c.trusted {
+						cfg.TLSRoots = x509.NewCertPool()
+					}
+					courier := courier(t, cfg)
+					plan, _ := courier.Plan(t.Context(), "single.example")
+					for i, policy := range []route.TLSPolicy{c.first, demand} {
+						job := (&scenario{}).job(t)
+						job.TLS = policy
+						want := mail.Delivered
+						if i == 1 && !satisfied {
+							want = mail.Deferred
+						}
+						if o := courier.Deliver(t.Context(), plan, job)[0]; o.Action != want {
+							t.Error(i, show(o))
+						}
+					}
+					courier.Close()
+					p.finish()
+				})
+			})
+		}
+	}
+}
+
+// TestSingly: what is remembered of servers that don't bear a group is bounded,
+// in number and in time.
+func TestSingly(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := newSingly()
+		s.add("mx.example")
+		if !s.has("mx.example") || s.has("other.example") {
+			t.Error("not what was added")
+		}
+		time.Sleep(singlyFor + time.Second)
+		if s.has("mx.example") || len(s.until) != 0 {
+			t.Error("remembered for too long")
+		}
+		for i := range 2 * maxSingly {
+			s.add(fmt.Sprintf("mx%d.example", i))
+		}
+		if len(s.until) != maxSingly || !s.has(fmt.Sprintf("mx%d.example", 2*maxSingly-1)) {
+			t.Errorf("%d remembered", len(s.until))
 		}
 	})
 }

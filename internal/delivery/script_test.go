@@ -17,6 +17,8 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -41,6 +43,7 @@ type scenario struct {
 	headers     map[string]string
 	connections []*dialogue
 	want        []string
+	next        []string
 }
 
 // dialogue is one connection to an address, as the server there plays it.
@@ -88,6 +91,11 @@ func parseScenarios(t *testing.T, file string) []*scenario {
 			s.connections = append(s.connections, &dialogue{address: address, refused: how == "refused", silent: how == "silent"})
 		case word == "outcome":
 			s.want = append(s.want, rest)
+		case word == "next":
+			s.next = append(s.next, rest)
+		case word == "HELLO":
+			d := s.connections[len(s.connections)-1]
+			d.lines = append(d.lines, helloOf(rest)...)
 		case len(s.connections) > 0:
 			d := s.connections[len(s.connections)-1]
 			d.lines = append(d.lines, line)
@@ -98,6 +106,20 @@ func parseScenarios(t *testing.T, file string) []*scenario {
 		}
 	}
 	return all
+}
+
+// helloOf is the server's part up to EHLO, which offers those extensions.
+func helloOf(offers string) []string {
+	lines := []string{"S: 220 mx1", "C: EHLO relay.example.org"}
+	words := append([]string{"mx1"}, strings.Fields(offers)...)
+	for i, w := range words {
+		sep := "-"
+		if i == len(words)-1 {
+			sep = " "
+		}
+		lines = append(lines, "S: 250"+sep+w)
+	}
+	return lines
 }
 
 func (s *scenario) header(key, otherwise string) string {
@@ -122,15 +144,16 @@ func (s *scenario) play(t *testing.T) {
 		routes = append(routes, way)
 	}
 	c := courier(t, cfg, routes...)
-	plan, o := c.Plan(t.Context(), "example.net")
+	plan, o := c.Plan(t.Context(), mail.Domain(s.header("domain", "example.net")))
 	if o != nil {
 		t.Fatal(*o)
 	}
 	began := time.Now()
 	var got []string
+	var outcomes []mail.Outcome
 	for range len(strings.Fields(s.header("times", "1"))) {
 		for _, o := range c.Deliver(t.Context(), plan, s.job(t)) {
-			got = append(got, show(o))
+			got, outcomes = append(got, show(o)), append(outcomes, o)
 		}
 	}
 	if took := time.Since(began).String(); took != s.header("took", took) {
@@ -138,6 +161,11 @@ func (s *scenario) play(t *testing.T) {
 	}
 	c.Close()
 	p.finish()
+	if s.next != nil {
+		if got := nextAttempts(t, outcomes); !slices.Equal(got, s.next) {
+			t.Errorf("next attempts %q, want %q", got, s.next)
+		}
+	}
 	if strings.Join(got, "\n") != strings.Join(s.want, "\n") {
 		t.Errorf("got\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(s.want, "\n"))
 	}
@@ -164,6 +192,14 @@ func (s *scenario) job(t *testing.T) Job {
 	}
 	for to := range strings.FieldsSeq(s.header("to", "a@example.net")) {
 		job.To = append(job.To, forwardPath(t, to))
+	}
+	if words := strings.Fields(s.header("dsn", "")); len(words) == 4 {
+		job.Return, job.EnvelopeID = mail.Return(words[0]), words[1]
+		notify, err := mail.ParseNotify(words[2])
+		if err != nil {
+			t.Fatal(err)
+		}
+		job.To[0].Notify, job.To[0].Original = notify, words[3]
 	}
 	return job
 }
@@ -204,6 +240,15 @@ func show(o mail.Outcome) string {
 	}
 	if o.TLS != "" {
 		parts = append(parts, o.TLS)
+	}
+	if o.DSN {
+		parts = append(parts, "DSN")
+	}
+	if o.Ours {
+		parts = append(parts, "ours")
+	}
+	if o.RetryAfter > 0 {
+		parts = append(parts, "after "+o.RetryAfter.String())
 	}
 	return strings.Join(parts, " ")
 }
@@ -252,6 +297,7 @@ func zone() map[string][]string {
 		"any.example.":       {"MX 10 zero.example."},
 		"zero.example.":      {"A 0.0.0.0"},
 		"dual.example.":      {"A 192.0.2.1", "A 192.0.2.3", "AAAA 2001:db8::1", "AAAA 2001:db8::2"},
+		"single.example.":    {"MX 10 mx1.example.net."},
 		"many.example.":      {"A 192.0.2.11", "A 192.0.2.12", "A 192.0.2.13", "A 192.0.2.14", "A 192.0.2.15", "A 192.0.2.16", "A 192.0.2.17", "A 192.0.2.18", "A 192.0.2.19", "A 192.0.2.20"},
 	}
 }
@@ -418,6 +464,8 @@ func (p *peer) play(lines []string) {
 		case "FLOOD":
 			p.flood(rest)
 			return
+		case "LINES":
+			err = p.lines(rest)
 		case "RAW":
 			// The client may have enough in the middle of it.
 			_, _ = io.WriteString(p.conn, strings.ReplaceAll(rest, `\n`, "\r\n"))
@@ -452,6 +500,22 @@ func (p *peer) content() error {
 			return err
 		}
 	}
+}
+
+// lines says a reply of so many lines: "550 500 text".
+func (p *peer) lines(rest string) error {
+	words := strings.SplitN(rest, " ", 3)
+	n, err := strconv.Atoi(words[1])
+	for i := range n {
+		sep := "-"
+		if i == n-1 {
+			sep = " "
+		}
+		if _, err := io.WriteString(p.conn, words[0]+sep+words[2]+"\r\n"); err != nil {
+			return err
+		}
+	}
+	return err
 }
 
 func (p *peer) flood(text string) {
