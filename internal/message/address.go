@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -26,6 +27,11 @@ import (
 //	local   = dot-atom / quoted-string without specials  no encoded word
 //
 // A fold must leave something on its line. The text is UTF-8 (RFC 6532).
+//
+// Some programs (Python's email.utils is one) end a quoted string or a comment at
+// a fold, and from there on take names for addresses and addresses for names. So
+// where there is such a fold, no name may have an address that is not the field's
+// own, and a quoted local-part is not folded at all.
 
 // Bounds in octets, well above what mail has.
 const (
@@ -42,11 +48,11 @@ type mailbox struct {
 // parseMailboxes reads the body of a From or Sender field; most is how many
 // mailboxes it may have. An error says what is wrong with it, in one line.
 func parseMailboxes(body []byte, most int) ([]mail.Address, error) {
-	text, err := foldedText(body)
+	text, folds, err := foldedText(body)
 	if err != nil {
 		return nil, err
 	}
-	p := parser{s: text}
+	p := parser{s: text, folds: folds}
 	var list []mailbox
 	for {
 		m, err := p.mailbox()
@@ -72,40 +78,61 @@ func parseMailboxes(body []byte, most int) ([]mail.Address, error) {
 			if err := checkName(name, addresses); err != nil {
 				return nil, err
 			}
+			if p.torn {
+				if err := checkAddresses(name, addresses); err != nil {
+					return nil, err
+				}
+			}
 		}
 	}
 	return addresses, nil
 }
 
-// foldedText unfolds the body of a structured field (RFC 5322 §2.2.3).
-func foldedText(body []byte) (string, error) {
+// foldedText unfolds the body of a structured field (RFC 5322 §2.2.3), and says
+// at which octets of the text it was folded.
+func foldedText(body []byte) (text string, folds []int, err error) {
 	body = bytes.TrimSuffix(body, []byte("\r\n"))
 	switch {
 	case len(body) > maxSenders:
-		return "", fmt.Errorf("over %d octets", maxSenders)
+		return "", nil, fmt.Errorf("over %d octets", maxSenders)
 	case !utf8.Valid(body):
-		return "", errors.New("not UTF-8")
+		return "", nil, errors.New("not UTF-8")
 	}
 	lines := bytes.Split(body, []byte("\r\n"))
+	length := 0
 	for i, line := range lines {
 		// RFC 5322 §4.2 calls a blank line inside a field obsolete; some programs
 		// end the header section there.
 		if i > 0 && len(bytes.Trim(line, " \t")) == 0 {
-			return "", errors.New("blank line")
+			return "", nil, errors.New("blank line")
 		}
 		for _, c := range line {
 			if c < ' ' && c != '\t' || c == 0x7f {
-				return "", errors.New("control character")
+				return "", nil, errors.New("control character")
 			}
 		}
+		if i > 0 {
+			folds = append(folds, length)
+		}
+		length += len(line)
 	}
-	return string(bytes.Join(lines, nil)), nil
+	return string(bytes.Join(lines, nil)), folds, nil
 }
 
 // parser walks over one list.
 type parser struct {
-	s string
-	i int
+	s     string
+	i     int
+	folds []int // octets at which s was folded
+	torn  bool  // a quoted string or a comment was
+}
+
+// tears reports whether there is a fold between two octets.
+func (p *parser) tears(start, end int) bool {
+	i, _ := slices.BinarySearch(p.folds, start)
+	torn := i < len(p.folds) && p.folds[i] < end
+	p.torn = p.torn || torn
+	return torn
 }
 
 // peek returns the next byte, 0 at the end.
@@ -199,6 +226,9 @@ func (p *parser) address(m *mailbox, start int) error {
 	if err := checkLocal(local); err != nil {
 		return err
 	}
+	if p.tears(start, p.i) {
+		return errors.New("a fold in the local-part")
+	}
 	p.i++
 	p.atoms()
 	text := p.s[start:p.i]
@@ -261,10 +291,12 @@ func isAtext(c byte) bool {
 // quoted reads a quoted string, RFC 5322 §3.2.4.
 func (p *parser) quoted() (string, error) {
 	var b strings.Builder
+	start := p.i
 	for p.i++; p.i < len(p.s); p.i++ {
 		switch c := p.s[p.i]; c {
 		case '"':
 			p.i++
+			p.tears(start, p.i)
 			return b.String(), nil
 		case '\\':
 			if p.i++; p.i == len(p.s) {
@@ -297,6 +329,7 @@ func (p *parser) gap(m *mailbox) error {
 		if p.i += n; !p.take(')') {
 			return p.unexpected()
 		}
+		p.tears(p.i-n, p.i)
 		m.names = append(m.names, text)
 	}
 	return nil

@@ -43,6 +43,7 @@ func TestS20_FromAccepted(t *testing.T) {
 		{`"visitor@other.example" <a@b.example>`, "a@b.example"}, // a name is a name
 		{`"Acme <a@b.example>" <A@B.example>`, "A@b.example"},
 		{`"A <3 B" <a@b.example>`, "a@b.example"},
+		{"\"Anna Maria\r\n Rossi\" <a@b.example>, (the\r\n shop) c@d.example", "a@b.example c@d.example"}, // folded where many fold
 		{"a@b.example (Anna)", "a@b.example"},
 		{"(Anna) a@b.example", "a@b.example"},
 		{"Anna (Acme, Roma) <a@b.example> (ufficio)", "a@b.example"},
@@ -164,6 +165,10 @@ func TestS20_FromRefused(t *testing.T) {
 		"escaped quote in a name":      `"x\" <boss@bank.example>, \"y" <a@b.example>`,
 		"second of two":                `A <a@b.example>, "<boss@bank.example>" <c@d.example>`,
 		"blank line":                   "a@b.example,\r\n \r\n boss@bank.example",
+		"torn quotes":                  "\"x\r\n boss@bank.example, y\" <a@b.example>",
+		"torn quotes, a name behind":   "\"A\r\n B\" <a@b.example>, \"boss@bank.example\" <a@b.example>",
+		"torn comment, a name behind":  "(x\r\n y) a@b.example, \"boss@bank.example\" <a@b.example>",
+		"torn local-part":              "\"a\r\n b\"@b.example",
 		"control character":            "a\x01@b.example",
 		"escape":                       "\x1b[2J <a@b.example>",
 		"DEL":                          "a\x7f@b.example",
