@@ -13,7 +13,7 @@ type Audit struct {
 	At      time.Time // Record sets it when it is zero
 	Account id.Account
 	Actor   string // who: an operator, or the user of the operating system
-	Action  string // what: "domain override"
+	Action  string // what: "domain.override"
 	Object  string // to what: a domain's name
 	Reason  string // why, in the actor's words
 }

@@ -175,7 +175,7 @@ func TestAudits(t *testing.T) {
 	for i := range 4 {
 		a := Audit{
 			At: time.Date(2026, 11, 24, 15, i, 0, 0, time.UTC), Account: id.New[id.Account](),
-			Actor: "root", Action: "domain override", Object: fmt.Sprint("d", i), Reason: "moved; \"trusted\"",
+			Actor: "root", Action: "domain.override", Object: fmt.Sprint("d", i), Reason: "moved; \"trusted\"",
 		}
 		want = append([]Audit{a}, want...)
 		if err := d.Batch(t.Context(), func(tx *db.Tx) error { return Record(tx, a) }); err != nil {

@@ -139,7 +139,7 @@ func (s *Senders) RevokeAddress(tx *db.Tx, owner id.Account, a mail.Address, act
 	if err := s.withdrawLetters(tx, owner, a); err != nil {
 		return Address{}, err
 	}
-	err = event.Record(tx, event.Audit{Account: owner, Actor: actor, Action: "sender revoke", Object: found.Address.String(), Reason: reason})
+	err = event.Record(tx, event.Audit{Account: owner, Actor: actor, Action: "sender.revoke", Object: found.Address.String(), Reason: reason})
 	return found, err
 }
 
@@ -161,7 +161,7 @@ func (s *Senders) RemoveAddress(tx *db.Tx, owner id.Account, a mail.Address, act
 		return err
 	}
 	tx.OnCommit(s.snapshots.Clear)
-	return event.Record(tx, event.Audit{Account: owner, Actor: actor, Action: "sender remove", Object: found.Address.String()})
+	return event.Record(tx, event.Audit{Account: owner, Actor: actor, Action: "sender.rm", Object: found.Address.String()})
 }
 
 func (s *Senders) withdrawLetters(tx *db.Tx, owner id.Account, a mail.Address) error {

@@ -271,7 +271,7 @@ func TestS22_OverrideIsAuditedAndShown(t *testing.T) {
 			t.Fatalf("audit log %+v, %v", audits, err)
 		}
 		got := audits[0]
-		want := event.Audit{ID: got.ID, At: got.At, Account: h.user.Account, Actor: "root", Action: "domain override", Object: "example.com", Reason: reason}
+		want := event.Audit{ID: got.ID, At: got.At, Account: h.user.Account, Actor: "root", Action: "domain.override", Object: "example.com", Reason: reason}
 		if got != want || got.At.IsZero() || got.ID.IsZero() {
 			t.Errorf("audit log %+v, want %+v", got, want)
 		}

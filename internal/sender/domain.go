@@ -147,7 +147,7 @@ func (s *Senders) Override(tx *db.Tx, owner id.Account, name mail.Domain, actor,
 		return Domain{}, err
 	}
 	err = event.Record(tx, event.Audit{
-		Account: d.Account, Actor: actor, Action: "domain override", Object: string(d.Name), Reason: reason,
+		Account: d.Account, Actor: actor, Action: "domain.override", Object: string(d.Name), Reason: reason,
 	})
 	return d, err
 }
@@ -175,7 +175,7 @@ func (s *Senders) revokeDomain(tx *db.Tx, d *Domain, actor, reason string) error
 		return err
 	}
 	return event.Record(tx, event.Audit{
-		Account: d.Account, Actor: actor, Action: "domain revoke", Object: string(d.Name), Reason: reason,
+		Account: d.Account, Actor: actor, Action: "domain.revoke", Object: string(d.Name), Reason: reason,
 	})
 }
 
@@ -201,7 +201,7 @@ func (s *Senders) RemoveDomain(tx *db.Tx, owner id.Account, name mail.Domain, ac
 		return err
 	}
 	tx.OnCommit(s.snapshots.Clear)
-	return event.Record(tx, event.Audit{Account: owner, Actor: actor, Action: "domain remove", Object: string(name)})
+	return event.Record(tx, event.Audit{Account: owner, Actor: actor, Action: "domain.rm", Object: string(name)})
 }
 
 // checkReason returns reason without spaces around it, or ErrInvalid.

@@ -131,7 +131,7 @@ func TestS22_AddressIsProvenByLetter(t *testing.T) {
 			t.Errorf("%s again: %+v, %v", name, asked, err)
 		}
 	}
-	if got := h.audits(t)[0]; got != "owner of fatture@studio.example from 203.0.113.9: sender confirm fatture@studio.example" {
+	if got := h.audits(t)[0]; got != "owner of fatture@studio.example from 203.0.113.9: sender.confirm fatture@studio.example" {
 		t.Errorf("audit log: %s", got)
 	}
 	if a := h.addressOf(t, "fatture@studio.example"); a.DecidedBy != "fatture@studio.example" || a.VerifiedAt.IsZero() || a.AskedAt.IsZero() {
@@ -437,7 +437,7 @@ func TestRemoveAddress(t *testing.T) {
 		}
 		return err
 	})
-	if got := h.audits(t)[0]; got != "root: sender remove a@studio.example" {
+	if got := h.audits(t)[0]; got != "root: sender.rm a@studio.example" {
 		t.Errorf("audit log: %s", got)
 	}
 	if err := h.resend(t, "nobody@studio.example"); !errors.Is(err, account.ErrNotFound) {
@@ -574,7 +574,7 @@ func TestRevokeWantsAReason(t *testing.T) {
 	if d := h.domain(t, "example.com"); d.State != StateRevoked || d.Reason != "phishing" {
 		t.Errorf("%+v", d)
 	}
-	if got := h.audits(t)[0]; got != "root: domain revoke example.com" {
+	if got := h.audits(t)[0]; got != "root: domain.revoke example.com" {
 		t.Errorf("audit log: %s", got)
 	}
 	unknown := id.New[id.Account]()

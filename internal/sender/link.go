@@ -221,9 +221,9 @@ func (s *Senders) decide(tx *db.Tx, l letter, o Outcome, client string) error {
 		}
 		return err
 	}
-	subject := "sender "
+	subject := "sender."
 	if l.Domain != "" {
-		subject = "domain "
+		subject = "domain."
 	}
 	switch o {
 	case OutcomeConfirmed:

@@ -280,6 +280,6 @@ func has(keys []Key, state State) bool {
 
 func audit(tx *db.Tx, w whose, what string, o Order) error {
 	return event.Record(tx, event.Audit{
-		Account: w.account, Actor: o.Actor, Action: "domain key " + what, Object: string(w.domain), Reason: o.Reason,
+		Account: w.account, Actor: o.Actor, Action: "domain.key." + what, Object: string(w.domain), Reason: o.Reason,
 	})
 }

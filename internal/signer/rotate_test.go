@@ -131,7 +131,7 @@ func TestRotation(t *testing.T) {
 		if checked, err = h.RotateCheck(t.Context(), h.owner, example); err != nil || checked[0].Problem != "" {
 			t.Errorf("%+v, %v", checked, err)
 		}
-		h.expectAudit(t, "domain key revoke", "domain key switch", "domain key start")
+		h.expectAudit(t, "domain.key.revoke", "domain.key.switch", "domain.key.start")
 	})
 }
 
