@@ -47,6 +47,12 @@ func (q *Queue) schedule(tx *db.Tx, l id.List) Schedule {
 	return s
 }
 
+// Expires returns when the time of a message is over: what is deferred then is
+// not tried again.
+func (q *Queue) Expires(tx *db.Tx, m *Message) time.Time {
+	return m.AcceptedAt.Add(q.schedule(tx, m.List).Lifetime)
+}
+
 // wait is that after the attempt-th attempt, from 1, without jitter.
 func (s Schedule) wait(attempt int) time.Duration {
 	return s.Steps[min(max(attempt, 1), len(s.Steps))-1]
