@@ -20,6 +20,7 @@ import (
 	"mittente/internal/delivery"
 	"mittente/internal/dispatch"
 	"mittente/internal/msa"
+	"mittente/internal/notify"
 	"mittente/internal/queue"
 	"mittente/internal/route"
 	"mittente/internal/smtpserver"
@@ -66,6 +67,7 @@ type relay struct {
 	gate       *submission.Gate
 	courier    *delivery.Courier
 	dispatcher *dispatch.Dispatcher
+	notifier   *notify.Notifier
 	door       *msa.Door
 	web        *web
 	smtpCert   *certificate
@@ -165,8 +167,9 @@ func (r *relay) outward(reg prometheus.Registerer) error {
 		h.senders.Invalidate()
 		h.queue.ListsChanged()
 		r.dispatcher.Changed()
+		r.notifier.Wake()
 	})
-	return nil
+	return r.letters(reg)
 }
 
 // inward makes the rooms by which mail comes in.
@@ -245,7 +248,7 @@ func (r *relay) explain(skipped []smtpserver.Skipped) []smtpserver.Skipped {
 func (r *relay) run(ctx context.Context) error {
 	h := r.house
 	door := stage{r.door.Run}
-	answers := stage{}
+	answers := stage{r.notifier.Run}
 	if r.web != nil {
 		r.web.ready = r.ready
 		answers = append(answers, r.web.run)
