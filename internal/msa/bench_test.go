@@ -36,7 +36,7 @@ func (sink) Submit(_ context.Context, _ submission.Session, _ mail.Envelope, con
 func benchDoor(b *testing.B) (*Door, []byte) {
 	b.Helper()
 	cfg := testConfig()
-	cfg.Wire.MaxMessageBytes = 1 << 20
+	cfg.Wire.MaxMessageBytes, cfg.Wire.MaxPerConnection = 1<<20, 1<<30
 	body := "Subject: x\r\n\r\n" + strings.Repeat(strings.Repeat("abcdefghi ", 7)+"\r\n", 142) + ".\r\n" // 10 KB
 	return testDoor(b, cfg, sink{}), []byte(body)
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"slices"
+	"strconv"
 
 	"mittente/internal/smtp"
 )
@@ -13,6 +14,8 @@ const (
 	keepHead  = 1 << 10 // octets of its beginning that are kept for good
 	keepTail  = 2 << 10 // octets of its end that are kept when the middle goes
 	maxLine   = 512     // octets kept of a line
+
+	firstRecord = 768 // octets: a session with one message has some 700
 )
 
 // record is what was said in a session, with secrets masked: a password is not
@@ -44,7 +47,8 @@ func (r *record) secret() { r.add("C: ", []byte("****")) }
 
 // content notes content of the client.
 func (r *record) content(octets int64) {
-	r.add("C: ", fmt.Appendf(nil, "(%d octets of content)", octets))
+	var line [48]byte
+	r.add("C: ", append(strconv.AppendInt(append(line[:0], '('), octets, 10), " octets of content)"...))
 }
 
 // server notes a reply as it goes over the wire.
@@ -55,7 +59,10 @@ func (r *record) server(reply []byte) {
 }
 
 func (r *record) add(who string, line []byte) {
-	if len(r.text)+maxLine+len(who)+1 > maxRecord {
+	switch {
+	case r.text == nil:
+		r.text = make([]byte, 0, firstRecord)
+	case len(r.text)+maxLine+len(who)+1 > maxRecord:
 		r.forget()
 	}
 	r.text = append(r.text, who...)

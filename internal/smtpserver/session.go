@@ -142,7 +142,7 @@ func (s *Session) end(ctx context.Context) {
 // connection with input unread would reset it, and the last reply be lost.
 func (s *Session) linger() {
 	switch s.reason {
-	case "quit", "gone", "broken", "fault", "handshake":
+	case "quit", "gone", "broken", "fault", "handshake", "timeout", "shutdown":
 		return
 	}
 	conn, ok := s.wire.conn.(interface{ CloseWrite() error })

@@ -49,7 +49,7 @@ type Config struct {
 	MaxRecipients    int              // of one message; default 1,000
 	MaxConnections   int              // at once, in all; default 10,000
 	MaxPerClient     int              // connections at once from one IPv4 address or IPv6 /64; default 1,000
-	MaxPerConnection int              // messages begun over one connection; default 10,000
+	MaxPerConnection int              // messages begun over one connection; default 100,000
 	MaxErrors        int              // protocol errors with no message between them; default 10
 	TLS              *tls.Config      // its GetCertificate may change its mind at any time; nil: STARTTLS is not offered
 	Timeouts         Timeouts
@@ -179,7 +179,7 @@ func (c Config) withDefaults() Config {
 	c.MaxRecipients = cmp.Or(c.MaxRecipients, 1000)
 	c.MaxConnections = cmp.Or(c.MaxConnections, 10_000)
 	c.MaxPerClient = cmp.Or(c.MaxPerClient, 1000)
-	c.MaxPerConnection = cmp.Or(c.MaxPerConnection, 10_000)
+	c.MaxPerConnection = cmp.Or(c.MaxPerConnection, 100_000)
 	c.MaxErrors = cmp.Or(c.MaxErrors, 10)
 	t := &c.Timeouts
 	t.Command = cmp.Or(t.Command, 5*time.Minute)
