@@ -62,19 +62,20 @@ func TestJudge(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got := show(*judgeFor(t, c.routed, c.stage, r)); got != c.want {
+		var routes []route.Static
+		if c.routed {
+			routes = append(routes, route.Static{Domain: "*", NextHop: "h.example:25"})
+		}
+		if got := show(*judgeFor(t, routes, c.stage, r)); got != c.want {
 			t.Errorf("%s %s: got %s, want %s", c.stage, c.reply, got, c.want)
 		}
 	}
 }
 
 // judgeFor judges a reply on the way of a static route or of MX records.
-func judgeFor(t *testing.T, static bool, s smtpclient.Stage, r smtp.Reply) *mail.Outcome {
+func judgeFor(t *testing.T, routes []route.Static, s smtpclient.Stage, r smtp.Reply) *mail.Outcome {
 	t.Helper()
-	plan := Plan{}
-	if static {
-		plan, _ = courier(t, Config{}, route.Static{Domain: "*", NextHop: "h.example:25"}).Plan(t.Context(), "example.net")
-	}
+	plan, _ := courier(t, Config{}, routes...).Plan(t.Context(), "example.net")
 	return (&transaction{attempt: &attempt{plan: plan}}).judge(s, r)
 }
 

@@ -27,7 +27,7 @@ func TestBlockedSource(t *testing.T) {
 		"553 5.7.1 [BL21] Connections will not be accepted from 192.0.2.1, because the ip is in Spamhaus's list",                                                                                   // Yahoo
 		"553 5.7.2 [TSS09] All messages from 192.0.2.1 will be permanently deferred; Retrying will NOT succeed.",                                                                                   // Yahoo
 		"554 IP=192.0.2.1 - A problem occurred. (Ask your postmaster for help or to contact tosa@rx.t-online.de to clarify.)",                                                                      // T-Online
-		"550 smtp-16.iol.local smtp-16.iol.local IP blacklisted by CSI. For remove please visit the page",                                                                                          // Libero
+		"550 smtp-16.iol.local IP blacklisted by CSI. For remove please visit the page",                                                                                                            // Libero
 		"554-gmx.net (mxgmx015) Nemesis ESMTP Service not available\r\n554-No SMTP service\r\n554 Bad DNS PTR resource record.",                                                                    // GMX
 		"553 5.3.0 alph1 DNSBL:RBL 521< 192.0.2.1 >_is_blocked.For assistance forward this error to abuse_rbl@abuse-att.net",                                                                       // AT&T
 		"554 Your access to this mail system has been rejected due to the sending MTA's poor reputation.",                                                                                          // Cisco

@@ -66,22 +66,22 @@ func spokenWait(text string) time.Duration {
 		return 0
 	}
 	if m[1] != "" {
-		return count(m[1])*time.Hour + count(m[2])*time.Minute + count(m[3])*time.Second
+		return times(m[1], time.Hour) + times(m[2], time.Minute) + times(m[3], time.Second)
 	}
-	d := count(m[4]) * unit(m[5])
+	d := times(m[4], unit(m[5]))
 	if m[6] != "" {
-		d += count(m[6]) * unit(m[7])
+		d += times(m[6], unit(m[7]))
 	}
 	return d
 }
 
-// count reads a number of at most six digits.
-func count(digits string) time.Duration {
+// times reads a number of at most six digits, of a unit.
+func times(digits string, unit time.Duration) time.Duration {
 	n, err := strconv.Atoi(digits)
 	if err != nil {
 		return 0
 	}
-	return time.Duration(n)
+	return time.Duration(n) * unit
 }
 
 // unit is the time that a word names, by its first letter.

@@ -45,7 +45,7 @@ func TestSecurity(t *testing.T) {
 		for _, least := range []Security{Clear, Encrypted, Verified} {
 			t.Run(name, func(t *testing.T) {
 				t.Parallel()
-				conn := connect(t, Config{Roots: roots, Dial: overTCP(t, c.config, starttls)}, nil, "")
+				conn := connect(t, Config{Roots: roots, Dial: overTCP(t, c.config, starttls)}, "")
 				if r, err := conn.StartTLS(); err != nil || r.Code != 220 {
 					t.Fatal(r, err)
 				}
@@ -127,7 +127,7 @@ func TestAuthenticate(t *testing.T) {
 		"AUTH CRAM-MD5":    {"SILENCE", 0, ErrNoMechanism},
 		"HELP":             {"SILENCE", 0, ErrNoMechanism},
 	} {
-		conn := connect(t, Config{}, nil, hello+`S: 250-mx\n250 `+offers+"\n"+c.dialogue)
+		conn := connect(t, Config{}, hello+`S: 250-mx\n250 `+offers+"\n"+c.dialogue)
 		if r, err := conn.Authenticate("u", "p"); r.Code != c.code || !errors.Is(err, c.err) {
 			t.Errorf("%s: %v, %v", offers, r, err)
 		}
@@ -138,10 +138,10 @@ func TestAuthenticate(t *testing.T) {
 // TestCalls: what a server calls itself, EHLO or not.
 func TestCalls(t *testing.T) {
 	t.Parallel()
-	if c := connect(t, Config{}, nil, hello+"S: 250 MX1.example.net at your service"); c.Calls() != "MX1.example.net" {
+	if c := connect(t, Config{}, hello+"S: 250 MX1.example.net at your service"); c.Calls() != "MX1.example.net" {
 		t.Error(c.Calls())
 	}
-	if c := connect(t, Config{}, nil, hello+"S: 502 what\nC: HELO relay.example.org\nS: 250 old.example"); c.Calls() != "old.example" {
+	if c := connect(t, Config{}, hello+"S: 502 what\nC: HELO relay.example.org\nS: 250 old.example"); c.Calls() != "old.example" {
 		t.Error(c.Calls())
 	}
 }
@@ -181,7 +181,7 @@ func TestStages(t *testing.T) {
 			"S: 250-mx\\n250 STARTTLS\nC: STARTTLS\nS: 220 go\nSILENCE":   5 * time.Minute,
 			"S: 250-mx\\n250 AUTH PLAIN\nC: AUTH PLAIN AHUAcA==\nSILENCE": 5 * time.Minute,
 		} {
-			conn := connect(t, Config{}, nil, hello+offers)
+			conn := connect(t, Config{}, hello+offers)
 			began := time.Now()
 			var err error
 			switch {

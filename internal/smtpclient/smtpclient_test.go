@@ -103,8 +103,9 @@ func overTCP(t *testing.T, config *tls.Config, script string) func(context.Conte
 }
 
 func play(t *testing.T, conn net.Conn, config *tls.Config, script string) {
+	t.Helper()
 	r := bufio.NewReader(conn)
-	for _, line := range strings.Split(strings.TrimSpace(script), "\n") {
+	for line := range strings.SplitSeq(strings.TrimSpace(script), "\n") {
 		word, rest, _ := strings.Cut(strings.TrimSpace(line), " ")
 		switch word {
 		case "S:":
@@ -131,10 +132,10 @@ func play(t *testing.T, conn net.Conn, config *tls.Config, script string) {
 }
 
 // connect opens a connection to what script plays, up to after EHLO.
-func connect(t *testing.T, cfg Config, config *tls.Config, script string) *Conn {
+func connect(t *testing.T, cfg Config, script string) *Conn {
 	t.Helper()
 	if cfg.Dial == nil {
-		cfg.Dial = server(t, config, script)
+		cfg.Dial = server(t, nil, script)
 	}
 	c, err := newClient(t, cfg).Connect(t.Context(), "mx1.example.net", netip.MustParseAddrPort("192.0.2.1:25"))
 	if err != nil {

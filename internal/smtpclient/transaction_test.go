@@ -47,7 +47,7 @@ func TestParameters(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			says := strings.ReplaceAll(strings.TrimSpace(c.says), "\n", "\nS: 250 ok\n") + "\nS: 250 ok"
-			conn := connect(t, Config{}, nil, hello+c.offers+"\n"+says)
+			conn := connect(t, Config{}, hello+c.offers+"\n"+says)
 			e := dsn(t)
 			e.UTF8 = name == "international"
 			e.EightBit = e.UTF8
@@ -73,7 +73,7 @@ const pipelining = hello + `S: 250-mx\n250 PIPELINING` + "\n"
 // of no more use.
 func TestGrouped(t *testing.T) {
 	t.Parallel()
-	conn := connect(t, Config{}, nil, pipelining+`
+	conn := connect(t, Config{}, pipelining+`
 		C: MAIL FROM:<sender@example.org>
 		C: RCPT TO:<a@example.net>
 		C: DATA
@@ -113,7 +113,7 @@ func TestGrouped(t *testing.T) {
 // TestSingly: to a server that is known not to bear groups.
 func TestSingly(t *testing.T) {
 	t.Parallel()
-	conn := connect(t, Config{}, nil, pipelining+`
+	conn := connect(t, Config{}, pipelining+`
 		C: MAIL FROM:<sender@example.org>
 		S: 250 ok
 		C: RSET
@@ -164,7 +164,7 @@ func TestSend(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			conn := connect(t, Config{}, nil, granted+c.script)
+			conn := connect(t, Config{}, granted+c.script)
 			tx, err := conn.Begin(bufio.NewWriter(nil), envelope(t, "a@example.net"), Grouped)
 			if err != nil {
 				t.Fatal(err)
@@ -195,7 +195,7 @@ func TestRepliesAreCounted(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		got := map[int]int{}
-		conn := connect(t, Config{OnReply: func(class int) { got[class]++ }}, nil, hello+"S: 250 mx\nC: STARTTLS\nS: 454 no\nC: STARTTLS\nSILENCE")
+		conn := connect(t, Config{OnReply: func(class int) { got[class]++ }}, hello+"S: 250 mx\nC: STARTTLS\nS: 454 no\nC: STARTTLS\nSILENCE")
 		_, _ = conn.StartTLS()
 		if _, err := conn.StartTLS(); err == nil || !conn.Broken() {
 			t.Error("silence is no reply")
