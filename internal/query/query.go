@@ -126,19 +126,28 @@ func cut(text string, pos int) (t term, next int, err error) {
 		if end < 0 {
 			return t, 0, &Error{t.pos, "the quotation mark is not closed"}
 		}
-		t.value = text[t.pos+1 : t.pos+1+end]
-		next = t.pos + end + 2
-	} else {
-		next = len(text)
-		if end := strings.IndexFunc(text[t.pos:], unicode.IsSpace); end >= 0 {
-			next = t.pos + end
+		quoted := t.pos + end + 2
+		if next = wordEnd(text, quoted); next == quoted {
+			t.value = text[t.pos+1 : next-1]
+		} else { // a local-part that is quoted itself
+			t.value = text[t.pos:next]
 		}
+	} else {
+		next = wordEnd(text, t.pos)
 		t.value = text[t.pos:next]
 	}
 	if strings.TrimSpace(t.value) == "" {
 		return t, 0, &Error{t.pos, cmp.Or(t.key, "a word") + ": nothing is asked for"}
 	}
 	return t, next, nil
+}
+
+// wordEnd is where the word ends that pos is in.
+func wordEnd(text string, pos int) int {
+	if end := strings.IndexFunc(text[pos:], unicode.IsSpace); end >= 0 {
+		return pos + end
+	}
+	return len(text)
 }
 
 func keys() []string {
