@@ -16,6 +16,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 
 	"mittente/internal/account"
+	"mittente/internal/alert"
 	"mittente/internal/db"
 	"mittente/internal/delivery"
 	"mittente/internal/dispatch"
@@ -253,7 +254,7 @@ func (r *relay) run(ctx context.Context) error {
 		r.web.ready = r.ready
 		answers = append(answers, r.web.run)
 	}
-	tables := stage{h.accounts.Run, h.signer.Run, h.senders.Run, h.spool.Run, h.queue.Run, r.doubt.run, r.signals, watchdog(r.alive)}
+	tables := stage{h.accounts.Run, h.signer.Run, h.senders.Run, h.spool.Run, h.queue.Run, r.keepAlerts, r.doubt.run, r.signals, watchdog(r.alive)}
 	for _, c := range []*certificate{r.smtpCert, r.httpCert} {
 		if c != nil {
 			tables = append(tables, func(ctx context.Context) error { return c.run(ctx, r.log) })
@@ -266,6 +267,13 @@ func (r *relay) run(ctx context.Context) error {
 	err := runStages(ctx, door, answers, stage{r.dispatcher.Run}, tables, stage{h.db.Run})
 	r.log.LogAttrs(context.WithoutCancel(ctx), slog.LevelInfo, "ended")
 	return err
+}
+
+// keepAlerts lets alerts go when the events they tell of go.
+func (r *relay) keepAlerts(ctx context.Context) error {
+	return alert.Keep(ctx, r.house.db, r.cfg.retention().Events, func(err error) {
+		r.log.LogAttrs(ctx, slog.LevelWarn, "old alerts can't be removed", slog.String("error", err.Error()))
+	})
 }
 
 // leave tells who asks that the end has begun.

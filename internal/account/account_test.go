@@ -88,7 +88,7 @@ func (h *house) remove(t *testing.T, name string) {
 }
 
 // here is where the clients of most tests are.
-var here = netip.MustParseAddr("127.0.0.1") //nolint:gochecknoglobals // a constant, if there were one of its type
+var here = netip.MustParseAddr("127.0.0.1")
 
 // forgive makes the guard forget all failures.
 func (h *house) forgive() { h.guard = newGuard(h.metrics.guarded) }

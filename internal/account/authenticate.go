@@ -118,7 +118,7 @@ func (a *Accounts) authenticate(ctx context.Context, attempt AuthAttempt) (Princ
 		return Principal{}, fmt.Errorf("authenticate: %w", err)
 	}
 	if found.credential.IsZero() {
-		return Principal{}, a.guard.failed(who, a.guard.print(attempt.Password), shown)
+		return Principal{}, a.guard.failed(who, a.guard.mark(attempt.Password), shown)
 	}
 	a.guard.passed(who)
 	p := Principal{User: r.user, Credential: found.credential, OneTime: found.oneTime, TLS: attempt.TLS}

@@ -75,7 +75,7 @@ type tally struct {
 	told     time.Time // that it crossed the limit
 	passed   time.Time // a right password
 	way      way       // of the last failure that was counted; 0: both ways of it have come
-	prints   []uint64  // of the last different failures
+	marks    []uint64  // of the last different failures
 }
 
 func newGuard(size *prometheus.GaugeVec) *guard {
@@ -96,8 +96,8 @@ func network(client netip.Addr) netip.Prefix {
 	return p
 }
 
-// print is a mark of a password in this process's memory.
-func (g *guard) print(password string) uint64 { return maphash.String(g.seed, password) }
+// mark stands for a password in this process's memory.
+func (g *guard) mark(password string) uint64 { return maphash.String(g.seed, password) }
 
 // wait returns how long the client has to wait before it may try again; 0: not at all.
 func (g *guard) wait(who guessed) time.Duration {
@@ -131,14 +131,14 @@ func (g *guard) passed(who guessed) {
 }
 
 // failed notes a wrong password, and returns what to say of it.
-func (g *guard) failed(who guessed, print uint64, by way) *AuthError {
+func (g *guard) failed(who guessed, mark uint64, by way) *AuthError {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	now, client := g.now(), network(who.client)
 	refused := &AuthError{Reason: BadCredentials, Name: who.name}
 	p := entry(g, g.pairs, pair{client, who.name}, maxPairs)
 	p.seen = now
-	if p.repeats(print, by, now) {
+	if p.repeats(mark, by, now) {
 		refused.Repeated = true
 		return refused
 	}
@@ -156,8 +156,8 @@ func (g *guard) failed(who guessed, print uint64, by way) *AuthError {
 // repeats reports whether a failure is one that was counted already, and keeps
 // its mark. What SCRAM shows can't be compared with a password, so the first
 // failure by the other way within a minute is taken for the same.
-func (t *tally) repeats(print uint64, by way, now time.Time) bool {
-	if by == shown && slices.Contains(t.prints, print) {
+func (t *tally) repeats(mark uint64, by way, now time.Time) bool {
+	if by == shown && slices.Contains(t.marks, mark) {
 		return true
 	}
 	same := t.way != 0 && t.way != by && now.Sub(t.last) < mergeWithin
@@ -165,8 +165,8 @@ func (t *tally) repeats(print uint64, by way, now time.Time) bool {
 		t.way = 0
 	}
 	if by == shown {
-		t.prints = append(t.prints, print)
-		t.prints = t.prints[max(0, len(t.prints)-remembered):]
+		t.marks = append(t.marks, mark)
+		t.marks = t.marks[max(0, len(t.marks)-remembered):]
 	}
 	return same
 }

@@ -196,8 +196,8 @@ func TestGuardIsBounded(t *testing.T) {
 	if len(h.guard.pairs) > maxPairs || len(h.guard.clients) > maxClients {
 		t.Errorf("%d names, %d clients", len(h.guard.pairs), len(h.guard.clients))
 	}
-	if p := h.guard.pairs[pair{network(here), strings.Repeat("x", 64)}]; p != nil && len(p.prints) > remembered {
-		t.Errorf("%d passwords of one name", len(p.prints))
+	if p := h.guard.pairs[pair{network(here), strings.Repeat("x", 64)}]; p != nil && len(p.marks) > remembered {
+		t.Errorf("%d passwords of one name", len(p.marks))
 	}
 }
 

@@ -98,7 +98,7 @@ func writeUse(tx *db.Tx, c id.Credential, u use) error {
 	if _, err := tx.Exec(sqlUsedUser, u.user, db.Micros(u.at)); err != nil {
 		return err
 	}
-	_, err := tx.Exec(sqlUsedCredential, c, db.Micros(u.at))
+	_, err := tx.Exec(sqlCredentialUsed, c, db.Micros(u.at))
 	return err
 }
 

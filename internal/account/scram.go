@@ -277,9 +277,9 @@ func endPoint(c *x509.Certificate) []byte {
 		x509.SHA256WithRSA, x509.SHA256WithRSAPSS, x509.ECDSAWithSHA256:
 		h := sha256.Sum256(c.Raw)
 		return h[:]
-	default:
-		return nil
+	case x509.UnknownSignatureAlgorithm, x509.MD2WithRSA, x509.DSAWithSHA1, x509.DSAWithSHA256, x509.PureEd25519:
 	}
+	return nil
 }
 
 func (x *Exchange) who() guessed { return guessed{x.attempt.Client, shortName(x.name)} }

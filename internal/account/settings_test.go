@@ -260,57 +260,59 @@ func TestCredentialKnowsItsLastUse(t *testing.T) {
 	})
 }
 
+// known is what the look-ups from memory say of a user, its list and its account.
+func (h *house) known(t *testing.T, u User) string {
+	t.Helper()
+	l, errList := h.ListByID(t.Context(), u.List)
+	a, errAccount := h.AccountByID(t.Context(), u.Account)
+	got, errUser := h.UserByNameCached(t.Context(), u.Name)
+	if err := errors.Join(errList, errAccount, errUser); err != nil {
+		t.Error(err)
+	}
+	return fmt.Sprint(l.Number, l.Paused, a.Number, a.SpeedPerHour, got.SpeedPerHour)
+}
+
 // Look-ups from memory show own changes at once, and those of other processes
 // after Invalidate.
 func TestLookupsFromMemory(t *testing.T) {
 	h := open(t)
 	u, _ := h.add(t, NewUser{})
 	speed, paused := int64(7), true
-	for range 2 { // read, and remembered
-		l, err := h.ListByID(t.Context(), u.List)
-		if err != nil || l.Number != 1 || l.Paused {
-			t.Errorf("%+v, %v", l, err)
-		}
-		a, err := h.AccountByID(t.Context(), u.Account)
-		if err != nil || a.Number != 1 || a.SpeedPerHour != 0 {
-			t.Errorf("%+v, %v", a, err)
-		}
-		if got, err := h.UserByNameCached(t.Context(), u.Name); err != nil || got.SpeedPerHour != 0 {
-			t.Errorf("%v, %v", got, err)
+	expect := func(when, want string) {
+		t.Helper()
+		if got := h.known(t, u); got != want {
+			t.Errorf("%s: %s, want %s", when, got, want)
 		}
 	}
+	expect("read", "1 false 1 0 0")
+	expect("remembered", "1 false 1 0 0")
 	h.edit(t, u.Name, Edit{SpeedPerHour: &speed})
 	h.do(t, func(tx *db.Tx) error {
 		_, err := h.EditAccount(tx, 1, EditAccount{SpeedPerHour: &speed})
 		_, errList := h.EditList(tx, 1, EditList{Paused: &paused})
 		return errors.Join(err, errList)
 	})
-	now := func(want int64, paused bool) {
-		t.Helper()
-		l, errList := h.ListByID(t.Context(), u.List)
-		a, errAccount := h.AccountByID(t.Context(), u.Account)
-		got, errUser := h.UserByNameCached(t.Context(), u.Name)
-		if err := errors.Join(errList, errAccount, errUser); err != nil || l.Paused != paused || a.SpeedPerHour != want || got.SpeedPerHour != want {
-			t.Errorf("%v, %+v, %+v, %d", err, l, a, got.SpeedPerHour)
-		}
-	}
-	now(7, true)
+	expect("own changes", "1 true 1 7 7")
 	h.do(t, func(tx *db.Tx) error { // as another process does
 		_, err := tx.Exec("UPDATE account SET speed_per_hour = 8")
 		_, errUser := tx.Exec("UPDATE smtp_user SET speed_per_hour = 8")
 		_, errList := tx.Exec("UPDATE list SET paused = FALSE")
 		return errors.Join(err, errUser, errList)
 	})
-	now(7, true)
+	expect("foreign changes, not told", "1 true 1 7 7")
 	h.Invalidate()
-	now(8, false)
-	if _, err := h.ListByID(t.Context(), id.New[id.List]()); !errors.Is(err, ErrNotFound) {
-		t.Errorf("no such list: %v", err)
-	}
-	if _, err := h.AccountByID(t.Context(), id.New[id.Account]()); !errors.Is(err, ErrNotFound) {
-		t.Errorf("no such account: %v", err)
-	}
-	if _, err := h.UserByNameCached(t.Context(), "s1_99"); !errors.Is(err, ErrNotFound) {
-		t.Errorf("no such user: %v", err)
+	expect("foreign changes, told", "1 false 1 8 8")
+}
+
+// What is not there is not found, and not an error of another kind.
+func TestLookupsOfNothing(t *testing.T) {
+	h := open(t)
+	_, errList := h.ListByID(t.Context(), id.New[id.List]())
+	_, errAccount := h.AccountByID(t.Context(), id.New[id.Account]())
+	_, errUser := h.UserByNameCached(t.Context(), "s1_99")
+	for _, err := range []error{errList, errAccount, errUser} {
+		if !errors.Is(err, ErrNotFound) {
+			t.Error(err)
+		}
 	}
 }

@@ -58,6 +58,7 @@ const (
 	sqlVerifiers db.SQL = `SELECT id, salt, hash, expires_at, one_time, stored_key, server_key FROM credential
 		WHERE user_id = $1 AND used_at = 0 AND (expires_at = 0 OR expires_at > $2) ORDER BY id DESC`
 	// sqlCredentials has the lasting ones.
+	//nolint:gosec // the name alone reads like a secret
 	sqlCredentials db.SQL = `SELECT id, created_at, expires_at, last_used_at, stored_key IS NOT NULL FROM credential
 		WHERE user_id = $1 AND one_time = $3 AND (expires_at = 0 OR expires_at > $2) ORDER BY id DESC`
 	sqlInsertCredential db.SQL = `INSERT INTO credential
@@ -67,7 +68,7 @@ const (
 	sqlDeleteLasting     db.SQL = `DELETE FROM credential WHERE user_id = $1 AND one_time = $2`
 	sqlDeleteOverlapping db.SQL = `DELETE FROM credential WHERE user_id = $1 AND one_time = $2 AND expires_at > 0`
 	sqlEndLasting        db.SQL = `UPDATE credential SET expires_at = $3 WHERE user_id = $1 AND one_time = $2`
-	sqlUsedCredential    db.SQL = `UPDATE credential SET last_used_at = $2 WHERE id = $1 AND last_used_at < $2`
+	sqlCredentialUsed    db.SQL = `UPDATE credential SET last_used_at = $2 WHERE id = $1 AND last_used_at < $2` //nolint:gosec // the name alone reads like a secret
 	sqlRegenerated       db.SQL = `UPDATE smtp_user SET password_at = $2 WHERE id = $1`
 	sqlCountOneTime      db.SQL = `SELECT COUNT(*) FROM credential WHERE user_id = $1 AND one_time = $2`
 	sqlDeleteOver        db.SQL = `DELETE FROM credential WHERE user_id = $1 AND one_time = $2 AND (used_at > 0 OR expires_at <= $3)`

@@ -163,7 +163,7 @@ func (a *Alert) whole() *Alert {
 // examples joins words, each once, up to maxExamples.
 func examples(texts ...string) string {
 	var all []string
-	for _, word := range strings.Fields(strings.Join(texts, " ")) {
+	for word := range strings.FieldsSeq(strings.Join(texts, " ")) {
 		if !slices.Contains(all, word) && len(all) < maxExamples {
 			all = append(all, word)
 		}

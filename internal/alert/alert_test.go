@@ -1,6 +1,7 @@
 package alert
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"reflect"
@@ -275,6 +276,37 @@ func TestRetain(t *testing.T) {
 		}
 		if got := list(t, d, Filter{Limit: 1000}); len(got) != 2 {
 			t.Errorf("%d are left, want the two that happened lately", len(got))
+		}
+	})
+}
+
+// Keep goes on after the database refused, and ends when it is told to.
+func TestKeep(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := open(t)
+		raise(t, d, Alert{Kind: Queue, Key: "old"})
+		var failures int
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan error, 1)
+		go func() { ended <- Keep(ctx, d, 90*time.Minute, func(error) { failures++ }) }()
+		rename := func(q db.SQL) {
+			t.Helper()
+			if err := d.Batch(t.Context(), func(tx *db.Tx) error { _, err := tx.Exec(q); return err }); err != nil {
+				t.Fatal(err)
+			}
+		}
+		time.Sleep(time.Minute)
+		rename("ALTER TABLE alert RENAME TO gone")
+		time.Sleep(time.Hour)
+		rename("ALTER TABLE gone RENAME TO alert")
+		raise(t, d, Alert{Kind: Queue, Key: "new"})
+		time.Sleep(time.Hour)
+		if got := list(t, d, Filter{}); failures != 1 || len(got) != 1 || got[0].Key != "new" {
+			t.Errorf("%d failures, then %+v", failures, got)
+		}
+		cancel()
+		if err := <-ended; err != nil {
+			t.Error(err)
 		}
 	})
 }

@@ -79,6 +79,27 @@ func Ack(tx *db.Tx, which id.Alert, actor string) (Alert, error) {
 	return Get(tx, which)
 }
 
+// retainEvery is how often Keep looks for alerts that are old.
+const retainEvery = time.Hour
+
+// Keep deletes, until ctx is done, the alerts that were last raised longer ago
+// than the given time. What the database refuses it tells, and tries again after
+// an hour. It returns nil.
+func Keep(ctx context.Context, d *db.DB, keep time.Duration, failed func(error)) error {
+	tick := time.NewTicker(retainEvery)
+	defer tick.Stop()
+	for {
+		if err := Retain(ctx, d, time.Now().Add(-keep)); err != nil && ctx.Err() == nil {
+			failed(err)
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+	}
+}
+
 // Retain deletes the alerts that were last raised before the given time, in
 // slices, so that nobody waits long for the writer.
 func Retain(ctx context.Context, d *db.DB, before time.Time) error {

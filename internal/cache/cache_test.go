@@ -7,14 +7,13 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil"
 )
 
-func fresh(limit int) (*Cache[string, int], prometheus.Gauge) {
-	size := prometheus.NewGauge(prometheus.GaugeOpts{Name: "size"})
-	return New[string, int](limit, size), size
+func fresh(limit int) *Cache[string, int] {
+	return New[string, int](limit, prometheus.NewGauge(prometheus.GaugeOpts{Name: "size", Help: "Sum of weights."}))
 }
 
 // A reader that began before a change does not bring the old state back after it.
 func TestPutOfAnotherGenerationIsNotKept(t *testing.T) {
-	c, _ := fresh(10)
+	c := fresh(10)
 	for name, change := range map[string]func(){
 		"drop of it":      func() { c.Drop("a") },
 		"drop of another": func() { c.Drop("b") },
@@ -36,12 +35,12 @@ func TestPutOfAnotherGenerationIsNotKept(t *testing.T) {
 
 // The sum of weights keeps within the limit, and the gauge shows it.
 func TestWeightIsBounded(t *testing.T) {
-	c, size := fresh(5)
+	c := fresh(5)
 	for _, key := range []string{"a", "b", "c", "d", "a", "b"} {
 		_, generation, _ := c.Get(key)
 		c.Put(key, 0, 2, generation)
-		if c.Weight() > 5 || testutil.ToFloat64(size) != float64(c.Weight()) {
-			t.Errorf("after %s: weight %d, gauge %v", key, c.Weight(), testutil.ToFloat64(size))
+		if c.Weight() > 5 || testutil.ToFloat64(c.size) != float64(c.Weight()) {
+			t.Errorf("after %s: weight %d, gauge %v", key, c.Weight(), testutil.ToFloat64(c.size))
 		}
 		if _, _, known := c.Get(key); !known {
 			t.Errorf("%s is not kept", key)
@@ -53,7 +52,7 @@ func TestWeightIsBounded(t *testing.T) {
 		t.Errorf("weight %d, want that of the heavy one alone", c.Weight())
 	}
 	c.Drop("x")
-	if c.Weight() != 0 || testutil.ToFloat64(size) != 0 {
+	if c.Weight() != 0 || testutil.ToFloat64(c.size) != 0 {
 		t.Error("something is left")
 	}
 }

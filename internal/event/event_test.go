@@ -202,3 +202,68 @@ func TestAudits(t *testing.T) {
 		t.Error("no time")
 	}
 }
+
+// The audit log by account, by actor, by the beginning of the action, and page by page.
+func TestAuditFilter(t *testing.T) {
+	d := open(t)
+	one, two := id.New[id.Account](), id.New[id.Account]()
+	for i, a := range []Audit{
+		{Account: one, Actor: "anna", Action: "user.add"},
+		{Account: one, Actor: "bruno", Action: "user.edit"},
+		{Account: two, Actor: "anna", Action: "user.add"},
+		{Actor: "anna", Action: "list.edit"},
+		{Actor: "Anna", Action: "User.add"},
+	} {
+		a.Object = fmt.Sprint(i)
+		if err := d.Batch(t.Context(), func(tx *db.Tx) error { return Record(tx, a) }); err != nil {
+			t.Fatal(err)
+		}
+	}
+	last := view(t, d, func(tx *db.Tx) ([]Audit, error) { return Audits(tx, AuditFilter{Page: Page{Limit: 2}}) })[1].ID
+	for name, c := range map[string]struct {
+		filter AuditFilter
+		want   string
+	}{
+		"all":             {AuditFilter{}, "43210"},
+		"of an account":   {AuditFilter{Account: one}, "10"},
+		"of an actor":     {AuditFilter{Actor: "anna"}, "320"},
+		"of an action":    {AuditFilter{Action: "user.add"}, "20"},
+		"of its kind":     {AuditFilter{Action: "user."}, "210"},
+		"no wildcard":     {AuditFilter{Action: "user%"}, ""},
+		"of all three":    {AuditFilter{Account: one, Actor: "anna", Action: "user"}, "0"},
+		"the first page":  {AuditFilter{Page: Page{Limit: 2}}, "43"},
+		"the page behind": {AuditFilter{Page: Page{Limit: 2, Before: last}}, "21"},
+		"of another page": {AuditFilter{Account: one, Page: Page{Before: last}}, "10"},
+	} {
+		var got string
+		for _, a := range view(t, d, func(tx *db.Tx) ([]Audit, error) { return Audits(tx, c.filter) }) {
+			got += a.Object
+		}
+		if got != c.want {
+			t.Errorf("%s: %q, want %q", name, got, c.want)
+		}
+	}
+}
+
+// Refusals page by page, of one account and of all.
+func TestRefusalsByPage(t *testing.T) {
+	d := open(t)
+	account := id.New[id.Account]()
+	for range 5 {
+		add(t, d, Event{Account: account, Kind: Refused}, Event{Kind: Refused}, Event{Account: account, Kind: Accepted})
+	}
+	for which, want := range map[id.Account]int{account: 5, {}: 10} {
+		seen := 0
+		for page := (Page{Limit: 2}); ; {
+			got := view(t, d, func(tx *db.Tx) ([]Event, error) { return Refusals(tx, which, page) })
+			if len(got) == 0 {
+				break
+			}
+			seen += len(got)
+			page.Before = got[len(got)-1].ID
+		}
+		if seen != want {
+			t.Errorf("%d refusals, want %d", seen, want)
+		}
+	}
+}

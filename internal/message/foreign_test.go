@@ -229,7 +229,7 @@ func TestNoForeignMailboxPasses_Python(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	read := exec.CommandContext(t.Context(), python, "-c", pythonReader) //nolint:gosec // found on the test's own PATH
+	read := exec.CommandContext(t.Context(), python, "-c", pythonReader)
 	read.Stdin = bytes.NewReader(input)
 	output, err := read.Output()
 	if err != nil {

@@ -3,7 +3,6 @@ package submission
 import (
 	"context"
 	"errors"
-	"strings"
 
 	"mittente/internal/mail"
 	"mittente/internal/message"
@@ -67,24 +66,13 @@ func (g *Gate) judge(ctx context.Context, v visit, c claim) (sender.Grant, error
 	case verdict == sender.Authorised:
 		return grant, nil
 	case verdict == sender.Pending:
-		refusal.Reason, refusal.Kind, refusal.Entry = Pending, entryKind(grant.Entry), grant.Entry
+		refusal.Reason, refusal.Kind, refusal.State, refusal.Entry = Pending, grant.Kind, grant.State, grant.Entry
 	case c.place == PlaceFrom && !v.env.From.IsNull():
 		// A foreign From under an authorised reverse-path: the visitor of a form,
 		// who belongs in Reply-To (S24).
 		refusal.Reason = FormVisitor
 	}
 	return grant, g.refuse(ctx, v, refusal)
-}
-
-// entryKind tells the kind of an entry by its text.
-func entryKind(entry string) sender.Kind {
-	switch {
-	case strings.Contains(entry, "@"):
-		return sender.KindAddress
-	case strings.HasPrefix(entry, "*."):
-		return sender.KindWildcard
-	}
-	return sender.KindDomain
 }
 
 // unreadable turns what ReadHeader said into a refusal, and passes on what the

@@ -164,8 +164,7 @@ func (g *Gate) submit(ctx context.Context, s Session, env mail.Envelope, content
 	if err != nil {
 		return nil, err
 	}
-	accepted := false
-	defer func() { share.end(accepted) }()
+	defer share.release()
 	m := g.draft(s, env, header, by)
 	w := g.deps.Spool.Create(m.Account)
 	defer w.Discard(context.WithoutCancel(ctx)) // what was written ahead for nothing goes, though the client has gone
@@ -175,7 +174,7 @@ func (g *Gate) submit(ctx context.Context, s Session, env mail.Envelope, content
 	if err := g.commit(ctx, v, w, m, share); err != nil {
 		return nil, storageRejection(m.UserName, err)
 	}
-	accepted = true
+	share.settle()
 	g.deps.Accounts.Used(s.Principal, m.AcceptedAt)
 	return m, nil
 }

@@ -101,6 +101,7 @@ func matrixPlaces() map[string]place {
 // TestS20_AuthorisationMatrix: {what is claimed} × {verified, pending, revoked,
 // absent} × {MAIL FROM, From, Sender and every way to write them}.
 func TestS20_AuthorisationMatrix(t *testing.T) {
+	t.Parallel()
 	for _, state := range []string{"verified", "pending", "revoked", "absent"} {
 		t.Run(state, func(t *testing.T) {
 			t.Parallel()

@@ -149,7 +149,7 @@ type reservation struct {
 	minute int64
 }
 
-// reserve takes n recipients of a user's quota; release or commit ends that.
+// reserve takes n recipients of a user's quota; release ends that.
 func (q *quotas) reserve(ctx context.Context, p account.Principal, n int64) (*reservation, error) {
 	if p.User.QuotaPerHour == 0 || p.OneTime {
 		return nil, nil //nolint:nilnil // no quota is no error
@@ -181,15 +181,24 @@ func (r *reservation) count(tx *db.Tx) error {
 	return nil
 }
 
-// end turns the reservation into recipients that count, or gives it back.
-func (r *reservation) end(accepted bool) {
+// settle turns the reservation into recipients that count: they were accepted.
+func (r *reservation) settle() {
+	if r == nil {
+		return
+	}
+	r.usage.mu.Lock()
+	defer r.usage.mu.Unlock()
+	r.usage.slots[r.minute] += r.n
+	r.usage.reserved -= r.n
+	r.n = 0
+}
+
+// release gives back what was not settled.
+func (r *reservation) release() {
 	if r == nil {
 		return
 	}
 	r.usage.mu.Lock()
 	r.usage.reserved -= r.n
-	if accepted {
-		r.usage.slots[r.minute] += r.n
-	}
 	r.quotas.drop(r.usage)
 }

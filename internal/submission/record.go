@@ -87,7 +87,7 @@ func (r *Rejection) alert(v visit) alert.Alert {
 	a := alert.Alert{
 		Account: user.Account, List: user.List, Kind: alert.SendingProblem, Key: user.Name + " " + string(r.Reason),
 		Facts: map[string]string{
-			"user": user.Name, "reason": string(r.Reason), "address": r.Address, "place": string(r.Place), "entry": r.Entry,
+			"user": user.Name, "reason": string(r.Reason), "address": r.Address, "place": string(r.Place), "entry": r.Entry, "state": string(r.State),
 			"reverse_path": v.env.From.String(), "client": v.Client.Addr().Unmap().String(), "helo": v.Helo,
 		},
 	}

@@ -12,6 +12,7 @@ import (
 	"mittente/internal/alert"
 	"mittente/internal/db"
 	"mittente/internal/event"
+	"mittente/internal/sender"
 	"mittente/internal/submission"
 )
 
@@ -159,7 +160,7 @@ func TestPendingSaysWhatIsMissing(t *testing.T) {
 	} {
 		_, err := h.gate.Mail(t.Context(), h.session, reverse(t, from))
 		r, _ := errors.AsType[*submission.Rejection](err)
-		if r == nil || string(r.Kind)+" "+r.Entry != want {
+		if r == nil || string(r.Kind)+" "+r.Entry != want || r.State != sender.StatePending {
 			t.Errorf("%s: %+v, want %s", from, r, want)
 		}
 	}
@@ -202,9 +203,9 @@ func TestAuthRefused(t *testing.T) {
 		}
 	}
 	user := h.session.Principal.User
-	clear := h.alerts(t, alert.PasswordInClear)
-	if len(clear) != 1 || clear[0].Count != 2 || clear[0].Account != user.Account || clear[0].List != user.List || clear[0].Facts["client"] != "203.0.113.9" {
-		t.Errorf("password in clear: %+v", clear)
+	readable := h.alerts(t, alert.PasswordInClear)
+	if len(readable) != 1 || readable[0].Count != 2 || readable[0].Account != user.Account || readable[0].List != user.List || readable[0].Facts["client"] != "203.0.113.9" {
+		t.Errorf("password in clear: %+v", readable)
 	}
 	edit(account.Edit{RequireTLS: &no, Active: &no})
 	if got := h.auth(t, overTLS); got != account.Inactive {

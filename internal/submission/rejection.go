@@ -47,6 +47,7 @@ type Rejection struct { //nolint:errname // Rejection is the field's word for it
 	Address string        // the address at fault, for people; empty when there is none
 	Place   Place         // where the address stood
 	Kind    sender.Kind   // Pending: what is to be verified
+	State   sender.State  // Pending: how far that has come; it may be refused by its owner, or revoked
 	Entry   string        // Pending: that entry, for people, such as "*.example.org"
 	Limit   int64         // OverQuota: recipients an hour
 	Wait    time.Duration // OverQuota: until the same recipient may pass, 1 min to 60 min
