@@ -52,18 +52,6 @@ func viewMessage(m queue.Stored) messageView {
 	}
 }
 
-// state sums up the recipients of a message for a table.
-func (v messageView) state() string {
-	switch {
-	case v.Unsettled > 0:
-		return fmt.Sprintf("%d of %d wait", v.Unsettled, v.RecipientN)
-	case v.Undelivered > 0:
-		return fmt.Sprintf("%d of %d not delivered", v.Undelivered, v.RecipientN)
-	default:
-		return "delivered"
-	}
-}
-
 type messageLsCmd struct {
 	Query   []string   `arg:"" help:"What to search for: to: from: user: status: domain: before: after: msgid: subject:, such as to:you@example.net after:2d status:failed; a bare word is looked for in the subject." optional:""`
 	User    string     `help:"Only those of this SMTP+ user."  placeholder:"NAME"`

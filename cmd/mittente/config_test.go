@@ -46,6 +46,7 @@ func TestFixedKeys(t *testing.T) {
 		SMTP: SMTPConfig{
 			Bind: []string{"0.0.0.0", "::"}, Ports: []string{"25", "1025-5000"}, PlaintextAuth: "allow",
 			MaxMessageBytes: 52428800, MaxRecipients: 1000,
+			BareNewlines: "repair", LongLines: "keep", MaxConnections: 10_000, MaxPerClient: 1000, MaxPerConn: 100_000,
 		},
 		HTTP: HTTPConfig{
 			Listen: "127.0.0.1:8025", PublicURL: "http://localhost:8025", MetricsAllow: []string{"127.0.0.0/8", "::1"},
