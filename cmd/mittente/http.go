@@ -20,14 +20,15 @@ import (
 )
 
 // web answers machines: health, readiness, metrics; and people who follow the
-// link of a refusal. Everything else is 404.
+// link of a refusal or of a letter. Everything else is 404.
 type web struct {
 	listener net.Listener
 	server   *http.Server
 	allow    []netip.Prefix
 	metrics  http.Handler
 	ready    func(context.Context) error
-	leaving  atomic.Bool // the process is ending
+	links    http.Handler // of letters to owners of addresses; set before run
+	leaving  atomic.Bool  // the process is ending
 }
 
 // newWeb binds the address; nil when HTTP is off. ready says why mail can't be taken now.
@@ -35,7 +36,7 @@ func newWeb(ctx context.Context, c HTTPConfig, cert *certificate, reg *prometheu
 	if c.Listen == "" {
 		return nil, nil //nolint:nilnil // off is no error
 	}
-	w := &web{ready: func(context.Context) error { return errors.New("starting") }}
+	w := &web{ready: func(context.Context) error { return errors.New("starting") }, links: http.NotFoundHandler()}
 	for _, text := range c.MetricsAllow {
 		network, err := parseNetwork(text)
 		if err != nil {
@@ -82,6 +83,7 @@ func (w *web) routes() http.Handler {
 	mux.HandleFunc("GET /readyz", w.readyz)
 	mux.HandleFunc("GET /{$}", func(rw http.ResponseWriter, _ *http.Request) { plain(rw, welcome) })
 	mux.HandleFunc("GET /authorise/{id}", authorise)
+	mux.HandleFunc("/v/", func(rw http.ResponseWriter, r *http.Request) { w.links.ServeHTTP(rw, r) })
 	mux.HandleFunc("GET /metrics", func(rw http.ResponseWriter, r *http.Request) {
 		if !w.allowed(r.RemoteAddr) {
 			http.Error(rw, "metrics are not for this address: see [http] metrics_allow", http.StatusForbidden)

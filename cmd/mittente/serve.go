@@ -17,6 +17,7 @@ import (
 
 	"mittente/internal/account"
 	"mittente/internal/alert"
+	"mittente/internal/consent"
 	"mittente/internal/db"
 	"mittente/internal/delivery"
 	"mittente/internal/dispatch"
@@ -69,6 +70,7 @@ type relay struct {
 	courier    *delivery.Courier
 	dispatcher *dispatch.Dispatcher
 	notifier   *notify.Notifier
+	consent    *consent.Consent
 	door       *msa.Door
 	web        *web
 	smtpCert   *certificate
@@ -169,6 +171,7 @@ func (r *relay) outward(reg prometheus.Registerer) error {
 		h.queue.ListsChanged()
 		r.dispatcher.Changed()
 		r.notifier.Wake()
+		r.consent.Wake()
 	})
 	return r.letters(reg)
 }
@@ -249,9 +252,9 @@ func (r *relay) explain(skipped []smtpserver.Skipped) []smtpserver.Skipped {
 func (r *relay) run(ctx context.Context) error {
 	h := r.house
 	door := stage{r.door.Run}
-	answers := stage{r.notifier.Run}
+	answers := stage{r.notifier.Run, r.ask}
 	if r.web != nil {
-		r.web.ready = r.ready
+		r.web.ready, r.web.links = r.ready, r.consent.Handler()
 		answers = append(answers, r.web.run)
 	}
 	tables := stage{h.accounts.Run, h.signer.Run, h.senders.Run, h.spool.Run, h.queue.Run, r.keepAlerts, r.doubt.run, r.signals, watchdog(r.alive)}
