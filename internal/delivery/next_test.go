@@ -12,28 +12,44 @@ import (
 	"mittente/internal/spool"
 )
 
-// nextAttempts has a queue settle outcomes, each of a first attempt, and returns
-// after how long it has the recipients tried again; a recipient's state where it
-// has not.
-func nextAttempts(t *testing.T, outcomes []mail.Outcome) []string {
+// retries is a queue that says when recipients are tried again.
+type retries struct {
+	db    *db.DB
+	queue *queue.Queue
+	spool *spool.Spool
+}
+
+func newRetries(t *testing.T) *retries {
 	t.Helper()
-	must := func(err error) {
-		t.Helper()
-		if err != nil {
-			t.Fatal(err)
-		}
-	}
 	d, err := db.Open(t.Context(), db.Config{DataDir: t.TempDir(), ReserveBytes: 1}, nil)
-	must(err)
-	defer d.Close()
-	must(d.Migrate(t.Context(), queue.Schema(), event.Schema(), spool.Schema()))
-	content := spool.New(d, spool.Config{}, nil)
-	q := queue.New(queue.Deps{DB: d, Spool: content, Jitter: func() float64 { return 0.5 }}, nil)
-	must(q.Start(t.Context(), "here"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := d.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	if err := d.Migrate(t.Context(), queue.Schema(), event.Schema(), spool.Schema()); err != nil {
+		t.Fatal(err)
+	}
+	r := &retries{db: d, spool: spool.New(d, spool.Config{}, nil)}
+	r.queue = queue.New(queue.Deps{DB: d, Spool: r.spool, Jitter: func() float64 { return 0.5 }}, nil)
+	if err := r.queue.Start(t.Context(), "here"); err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+// after has the queue settle outcomes, each of a first attempt, and returns after
+// how long it has the recipients tried again; a recipient's state where it has not.
+func (r *retries) after(t *testing.T, outcomes []mail.Outcome) []string {
+	t.Helper()
 	account := id.New[id.Account]()
-	w := content.Create(account)
-	_, err = w.Write([]byte("Subject: hi\r\n\r\nHello\r\n"))
-	must(err)
+	w := r.spool.Create(account)
+	if _, err := w.Write([]byte("Subject: hi\r\n\r\nHello\r\n")); err != nil {
+		t.Fatal(err)
+	}
 	now := time.Now()
 	m := &queue.Message{ID: id.New[id.Message](), Account: account, Priority: mail.PriorityNormal, Content: w.Content().ID, AcceptedAt: now}
 	to := make([]mail.Rcpt, len(outcomes))
@@ -41,13 +57,13 @@ func nextAttempts(t *testing.T, outcomes []mail.Outcome) []string {
 		to[i] = forwardPath(t, "a@example.net")
 	}
 	next := make([]string, len(outcomes))
-	must(d.Batch(t.Context(), func(tx *db.Tx) error {
+	err := r.db.Batch(t.Context(), func(tx *db.Tx) error {
 		if err := w.Put(tx); err != nil {
 			return err
 		}
-		recipients, err := q.Enqueue(tx, m, to)
-		for i, r := range recipients {
-			settled, err := q.Settle(tx, queue.Item{Message: m, Recipient: r}, outcomes[i], now)
+		recipients, err := r.queue.Enqueue(tx, m, to)
+		for i, recipient := range recipients {
+			settled, err := r.queue.Settle(tx, queue.Item{Message: m, Recipient: recipient}, outcomes[i], now)
 			if err != nil {
 				return err
 			}
@@ -56,6 +72,9 @@ func nextAttempts(t *testing.T, outcomes []mail.Outcome) []string {
 			}
 		}
 		return err
-	}))
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
 	return next
 }
