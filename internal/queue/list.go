@@ -20,10 +20,10 @@ WHERE id < $1
   AND (CAST($3 AS TEXT) = '' OR user_name = $3)
 ORDER BY id DESC LIMIT $4`
 
-	countPending db.SQL = `SELECT COUNT(*) FROM (SELECT 1 AS one FROM recipient WHERE state = 'pending' AND NOT parked LIMIT $1) AS bounded`
-	countParked  db.SQL = `SELECT COUNT(*) FROM (SELECT 1 AS one FROM recipient WHERE parked LIMIT $1) AS bounded`
-	countLeased  db.SQL = `SELECT COUNT(*) FROM (SELECT 1 AS one FROM recipient WHERE state = 'leased' LIMIT $1) AS bounded`
-	countHeld    db.SQL = `SELECT COUNT(*) FROM (SELECT 1 AS one FROM recipient WHERE state = 'held' LIMIT $1) AS bounded`
+	depthPending db.SQL = `SELECT COUNT(*) FROM (SELECT 1 AS one FROM recipient WHERE state = 'pending' AND NOT parked LIMIT $1) AS bounded`
+	depthParked  db.SQL = `SELECT COUNT(*) FROM (SELECT 1 AS one FROM recipient WHERE parked LIMIT $1) AS bounded`
+	depthLeased  db.SQL = `SELECT COUNT(*) FROM (SELECT 1 AS one FROM recipient WHERE state = 'leased' LIMIT $1) AS bounded`
+	depthHeld    db.SQL = `SELECT COUNT(*) FROM (SELECT 1 AS one FROM recipient WHERE state = 'held' LIMIT $1) AS bounded`
 )
 
 // Stored is a message as the database has it, with the sum of its recipients' states.
@@ -80,7 +80,7 @@ func (q *Queue) Depth(tx *db.Tx, now time.Time) (Depth, error) {
 	for _, c := range []struct {
 		statement db.SQL
 		to        *int
-	}{{countPending, &d.Pending}, {countParked, &d.Parked}, {countLeased, &d.Leased}, {countHeld, &d.Held}} {
+	}{{depthPending, &d.Pending}, {depthParked, &d.Parked}, {depthLeased, &d.Leased}, {depthHeld, &d.Held}} {
 		if err := tx.Row(c.statement, int64(MaxDepth)).Scan(c.to); err != nil {
 			return Depth{}, fmt.Errorf("depth: %w", err)
 		}

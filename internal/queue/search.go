@@ -3,6 +3,7 @@ package queue
 import (
 	"fmt"
 	"math"
+	"slices"
 	"strings"
 	"time"
 
@@ -16,10 +17,10 @@ import (
 const MaxFound = 10_000
 
 const (
-	// searchTime is how long one search looks through messages that no index leads to.
+	// searchTime is how long one search looks at messages, to which an index has led or not.
 	searchTime = 50 * time.Millisecond
-	// searchChunk is how many messages it looks at between two looks at the clock.
-	searchChunk = 1000
+	// searchChunk is how many of them it looks at between two looks at the clock.
+	searchChunk = 500
 )
 
 // Found is a page of what a search has found, the newest first.
@@ -47,9 +48,10 @@ func (m Match) Worst() query.Standing {
 }
 
 // Search returns the messages that are before the given one, all if it is zero,
-// and match: at most limit, or DefaultLimit if that is 0. What an index leads to is
-// found at once. For the rest it looks through the messages, the newest first, for
-// some 50 ms: then the page may be short, and Next says where it goes on.
+// and match: at most limit, or DefaultLimit if that is 0. Where one index says it all
+// that takes milliseconds. Else it looks at those to which the best index leads, or
+// at all, the newest first, for some 50 ms: then the page may be short, and Next says
+// where it goes on.
 func (q *Queue) Search(tx *db.Tx, what query.Query, before id.Message, limit int) (Found, error) {
 	found, err := search{
 		tx: tx, began: time.Now(), what: what, limit: Page{Limit: limit}.limit(),
@@ -77,30 +79,53 @@ type search struct {
 	limit int
 }
 
-// way is an index that may lead to what is searched.
+// way is an index that leads to messages.
 type way struct {
-	open        bool
-	count, find db.SQL
-	args        []any // of count
+	open              bool
+	unordered         bool // it does not lead to the newest first: what it leads to is sorted
+	count, walk, find db.SQL
+	args              []any // of count and walk
 }
 
-// ways are all of them, those that tend to lead to less first.
+// ways are all that the query opens.
 func (s search) ways() []way {
 	w := s.what
-	state, _, _ := standingArgs(w.Standing)
-	settled := state.Settled() && state != Delivered
-	return []way{
-		{w.MessageID != "", countByMessageID, findByMessageID, []any{w.MessageID}},
-		{!w.To.IsZero(), countByTo, findByTo, []any{string(w.To.Domain()), strings.ToLower(w.To.String())}},
-		{!w.From.IsZero(), countByFrom, findByFrom, []any{strings.ToLower(w.From.String()), strings.ToLower(w.From.Display())}},
-		{state == Leased, countByLeased, findByLeased, nil},
-		{state == Held, countByHeld, findByHeld, nil},
-		{settled, countByUndelivered, findByUndelivered, nil},
-		{state == Pending, countByPending, findByPending, nil},
-		{w.Domain != "" && w.To.IsZero(), countByDomain, findByDomain, []any{string(w.Domain)}},
-		{w.User != "", countByUser, findByUser, []any{w.User}},
-		{!w.Account.IsZero(), countByAccount, findByAccount, []any{w.Account}},
+	state, least, most := standingArgs(w.Standing)
+	standing := state != "" && state != Delivered && state != Leased
+	to, from := strings.ToLower(w.To.String()), strings.ToLower(w.From.String())
+	all := []way{
+		{w.MessageID != "", false, countMessageID, walkMessageID, findMessageID, []any{w.MessageID}},
+		{!w.To.IsZero(), false, countTo, walkTo, findTo, []any{string(w.To.Domain()), to}},
+		{!w.From.IsZero(), false, countFrom, walkFrom, findFrom, []any{from, strings.ToLower(display(w.From))}},
+		{standing, false, countStanding, walkStanding, findStanding, []any{string(state), least, most}},
+		{state == Leased, true, countLeased, walkLeased, findLeased, nil},
+		{w.Domain != "" && w.To.IsZero(), true, countDomain, walkDomain, findDomain, []any{string(w.Domain)}},
+		{w.User != "", false, countUser, walkUser, findUser, []any{w.User}},
+		{!w.Account.IsZero(), false, countAccount, walkAccount, findAccount, []any{w.Account}},
 	}
+	return slices.DeleteFunc(all, func(w way) bool { return !w.open })
+}
+
+// best chooses the way that leads to the fewest messages. alone says that nothing is
+// asked for but what the way leads to.
+func (s search) best() (best way, alone bool, err error) {
+	best = way{walk: walkAll, find: findAll}
+	if !s.what.Message.IsZero() { // the bounds leave no other
+		return best, false, nil
+	}
+	fewest := MaxFound + 2
+	ways := s.ways()
+	for _, w := range ways {
+		var n int
+		if err := s.tx.Row(w.count, append(w.args[:len(w.args):len(w.args)], int64(MaxFound+1))...).Scan(&n); err != nil {
+			return way{}, false, err
+		}
+		if n < fewest && (n <= MaxFound || !w.unordered) {
+			best, fewest = w, n
+		}
+	}
+	rest := s.what.FromAt != "" || len(s.what.Subject) > 0 || s.what.Standing == query.Delivered
+	return best, !rest && (len(ways) == 0 || len(ways) == 1 && best.open), nil
 }
 
 // run finds the messages, of which it returns the identifiers only.
@@ -109,22 +134,40 @@ func (s search) run(before id.Message) (Found, error) {
 	if s.what.Standing == query.Refused || s.apart() {
 		return Found{}, nil
 	}
-	if s.what.Message.IsZero() {
-		for _, w := range s.ways() {
-			if !w.open {
-				continue
-			}
-			var n int
-			if err := s.tx.Row(w.count, append(w.args, int64(MaxFound+1))...).Scan(&n); err != nil {
+	w, alone, err := s.best()
+	if err != nil {
+		return Found{}, err
+	}
+	if alone {
+		ids, err := s.walk(w, low, high)
+		return s.found(ids, nil), err
+	}
+	var found []id.Message
+	for {
+		ids, err := s.walk(w, low, high)
+		if err != nil {
+			return Found{}, err
+		}
+		for chunk := range slices.Chunk(ids, searchChunk) {
+			last := chunk[len(chunk)-1]
+			some, err := db.Collect(s.tx, scanMessageID, w.find, s.args(last[:], high)...)
+			if err != nil {
 				return Found{}, err
 			}
-			if n <= MaxFound {
-				ids, err := s.find(w.find, low, high)
-				return s.found(ids, len(ids), false), err
+			found, high = append(found, some...), last[:]
+			if len(found) > MaxFound || time.Since(s.began) > searchTime {
+				return s.found(found, high), nil
 			}
 		}
+		if len(ids) <= MaxFound {
+			return s.found(found, nil), nil
+		}
 	}
-	return s.walk(low, high)
+}
+
+// walk goes along a way.
+func (s search) walk(w way, low, high []byte) ([]id.Message, error) {
+	return db.Collect(s.tx, scanMessageID, w.walk, append(w.args[:len(w.args):len(w.args)], low, high, int64(MaxFound+1))...)
 }
 
 // apart reports whether the query asks for a recipient at two domains.
@@ -132,51 +175,20 @@ func (s search) apart() bool {
 	return !s.what.To.IsZero() && s.what.Domain != "" && s.what.To.Domain() != s.what.Domain
 }
 
-// walk looks through the messages, the newest first, until the time is over.
-func (s search) walk(low, high []byte) (Found, error) {
-	var ids []id.Message
-	for len(ids) <= MaxFound {
-		chunk, err := db.Collect(s.tx, scanMessageID, selectChunk, low, high, int64(searchChunk-1))
-		if err != nil {
-			return Found{}, err
-		}
-		from := low
-		if len(chunk) > 0 {
-			from = chunk[0][:]
-		}
-		more, err := s.find(findRange, from, high)
-		if err != nil {
-			return Found{}, err
-		}
-		ids = append(ids, more...)
-		if len(chunk) == 0 {
-			return s.found(ids, len(ids), false), nil
-		}
-		if high = from; time.Since(s.began) > searchTime {
-			break
-		}
-	}
-	found := s.found(ids, min(len(ids), MaxFound), true)
-	if found.Next.IsZero() { // a short page: it goes on where this one stopped
-		found.Next = id.Message(high)
-	}
-	return found, nil
-}
-
-// found is the first page of what was found.
-func (s search) found(ids []id.Message, total int, more bool) Found {
-	f := Found{Total: total, More: more}
+// found is the first page of what was found; on is how far it was looked, if not to
+// the end.
+func (s search) found(ids []id.Message, on []byte) Found {
+	f := Found{Total: min(len(ids), MaxFound), More: on != nil || len(ids) > MaxFound}
 	for _, m := range ids[:min(len(ids), s.limit)] {
 		f.Messages = append(f.Messages, Match{Stored: Stored{Message: Message{ID: m}}})
 	}
-	if len(ids) > s.limit {
+	switch {
+	case len(ids) > s.limit:
 		f.Next = ids[s.limit-1]
+	case on != nil: // a short page: it goes on where this one stopped
+		f.Next = id.Message(on)
 	}
 	return f
-}
-
-func (s search) find(statement db.SQL, low, high []byte) ([]id.Message, error) {
-	return db.Collect(s.tx, scanMessageID, statement, s.args(low, high)...)
 }
 
 // bounds are the first identifier that is looked at, and the first that is not any more.
@@ -280,7 +292,7 @@ func standing(tx *db.Tx, m Stored) (map[query.Standing]int, error) {
 		}
 		counts[s] += n
 		return struct{}{}, err
-	}, countStanding, m.ID)
+	}, sumStandings, m.ID)
 	return counts, err
 }
 
