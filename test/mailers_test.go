@@ -46,7 +46,7 @@ func mailers(forwarder *postfix) []mailer {
 		{name: "nodemailer", tools: []string{"node-nodemailer"}, utf8: true, attaches: true, command: script("node", "testdata/send.js")},
 		{name: "phpmailer", tools: []string{"php-phpmailer"}, attaches: true, command: script("php", "testdata/send.php")},
 		{name: "curl", tools: []string{"curl"}, utf8: true, command: curl},
-		{name: "msmtp", tools: []string{"msmtp"}, command: msmtp},
+		{name: "msmtp", tools: []string{"msmtp"}, command: msmtpBy("plain")},
 		{name: "git", tools: []string{"git-send-email", "Mail::Address", "Authen::SASL", "IO::Socket::SSL"}, rewrites: true, command: gitSendEmail},
 		{name: "postfix", tools: []string{"postfix"}, utf8: true, log: log, command: func(t *testing.T, e errand) *exec.Cmd {
 			t.Helper()
@@ -99,13 +99,16 @@ func curl(t *testing.T, e errand) *exec.Cmd {
 	return cmd
 }
 
-func msmtp(t *testing.T, e errand) *exec.Cmd {
-	t.Helper()
-	host, port, _ := net.SplitHostPort(e.relay)
-	tls := map[string]string{"plain": "off", "starttls": "on"}[e.mode]
-	conf := scratch(t, fmt.Appendf(nil, "account default\nhost %s\nport %s\ndomain client.test\nauth plain\nuser %s\npassword %s\ntls %s\ntls_starttls on\ntls_certcheck off\n",
-		host, port, e.user.Username, e.user.Password, tls))
-	return fed(read(t, e.file), "msmtp", append([]string{"-C", conf, "-f", e.from, "--"}, e.to...)...)
+// msmtpBy is msmtp with a mechanism.
+func msmtpBy(mechanism string) func(*testing.T, errand) *exec.Cmd {
+	return func(t *testing.T, e errand) *exec.Cmd {
+		t.Helper()
+		host, port, _ := net.SplitHostPort(e.relay)
+		tls := map[string]string{"plain": "off", "starttls": "on"}[e.mode]
+		conf := scratch(t, fmt.Appendf(nil, "account default\nhost %s\nport %s\ndomain client.test\nauth %s\nuser %s\npassword %s\ntls %s\ntls_starttls on\ntls_certcheck off\n",
+			host, port, mechanism, e.user.Username, e.user.Password, tls))
+		return fed(read(t, e.file), "msmtp", append([]string{"-C", conf, "-f", e.from, "--"}, e.to...)...)
+	}
 }
 
 func gitSendEmail(t *testing.T, e errand) *exec.Cmd {
