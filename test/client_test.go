@@ -216,12 +216,12 @@ func (c *client) mail(text, from, to string, content []byte) reply {
 	return rep
 }
 
-// toMany sends one message to many recipients.
-func (c *client) toMany(to []string, content []byte) string {
+// submit sends one message; what follows MAIL FROM: and RCPT TO: is given.
+func (c *client) submit(from string, to []string, content []byte) (message string) {
 	c.t.Helper()
-	c.want("250", "MAIL FROM:<"+fromAddr+">")
-	for _, address := range to {
-		c.want("250", "RCPT TO:<"+address+">")
+	c.want("250", "MAIL FROM:"+from)
+	for _, rcpt := range to {
+		c.want("250", "RCPT TO:"+rcpt)
 	}
 	c.want("354", "DATA")
 	if err := c.write(stuff(content)); err != nil {

@@ -164,18 +164,9 @@ func (c *correspondence) verified(t *testing.T, inbox maildirs, domain string, p
 // unsendable asserts that an international address fails at a server without SMTPUTF8.
 func (c *correspondence) unsendable(t *testing.T, domain string) {
 	t.Helper()
-	session := dialAs(t, c.relay.smtp, c.user)
-	session.want("250", "MAIL FROM:<"+fromAddr+"> SMTPUTF8")
-	session.want("250", "RCPT TO:<"+international+"@"+domain+">")
-	session.want("354", "DATA")
-	if err := session.write(stuff(simple(international+"@"+domain, "international"))); err != nil {
-		t.Fatal(err)
-	}
-	rep, err := session.read()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if got := c.relay.in(t).state(queuedID(t, rep), "failed"); !strings.Contains(got.LastReply, "5.6.7") {
+	to := international + "@" + domain
+	message := dialAs(t, c.relay.smtp, c.user).submit("<"+fromAddr+"> SMTPUTF8", []string{"<" + to + ">"}, simple(to, "international"))
+	if got := c.relay.in(t).state(message, "failed"); !strings.Contains(got.LastReply, "5.6.7") {
 		t.Errorf("%q; want 5.6.7", got.LastReply)
 	}
 }

@@ -154,9 +154,9 @@ func TestDeliveriesShareConnectionsAndTransactions(t *testing.T) {
 	c := dialAs(t, r.smtp, r.setUp())
 	var all []string
 	for n := range 30 {
-		all = append(all, fmt.Sprintf("user%d@%s", n, rcptDomain))
+		all = append(all, fmt.Sprintf("<user%d@%s>", n, rcptDomain))
 	}
-	c.toMany(all, simple("all@"+rcptDomain, "many"))
+	c.submit("<"+fromAddr+">", all, simple("all@"+rcptDomain, "many"))
 	if got := s.wait(t, 1)[0]; len(got.to) != 30 {
 		t.Errorf("the first transaction has %d recipients; want 30", len(got.to))
 	}

@@ -93,17 +93,17 @@ func TestSitesThatMisbehaveSlowNoOther(t *testing.T) {
 	for n := range silent {
 		name := fmt.Sprintf("silent%d.test", n)
 		silent[n] = site(name, fmt.Sprintf("127.0.4.%d", n+1), sinkConfig{greet: func(int) string { return "" }})
-		bad = append(bad, "bob@"+name)
+		bad = append(bad, "<bob@"+name+">")
 	}
 	for n := range 50 {
-		bad = append(bad, fmt.Sprintf("user%d@slow.test", n), fmt.Sprintf("user%d@flaky.test", n))
+		bad = append(bad, fmt.Sprintf("<user%d@slow.test>", n), fmt.Sprintf("<user%d@flaky.test>", n))
 	}
 	r := startRelay(t, relayConfig{dns: d, deliveryPort: port})
 	c := dialAs(t, r.smtp, r.setUp())
 	before := k.median(t, c, "bob@good.test", "alone")
 
 	for n := range waiting {
-		c.toMany(bad, simple("all@bad.test", fmt.Sprintf("bad-%d", n)))
+		c.submit("<"+fromAddr+">", bad, simple("all@bad.test", fmt.Sprintf("bad-%d", n)))
 	}
 	waitFor(t, 30*time.Second, "the relay talks to many sites that don't answer", func() bool {
 		busy := 0
