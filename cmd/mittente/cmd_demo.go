@@ -239,7 +239,7 @@ func (d *demo) tell(ctx context.Context) error {
 		return err
 	}
 	fmt.Fprintln(w, "1. A first message, through the SMTP door:")
-	reply, _, err := handIn(ctx, d.address, letter{
+	reply, _, err := handIn(ctx, d.address, handedIn{
 		username: d.username, password: d.password, from: demoFrom, to: demoTo, tls: "may",
 		content: testMail(from, to, "Your order 1234", "Thank you for your order.\n\nThe shop"),
 	}, indented{w})

@@ -11,6 +11,7 @@ import (
 	"mittente/internal/event"
 	"mittente/internal/id"
 	"mittente/internal/mail"
+	"mittente/internal/record"
 	"mittente/internal/sender"
 )
 
@@ -89,7 +90,7 @@ func (c domainAddCmd) Run(ctx context.Context, a *app) error {
 		}
 		v := struct {
 			domainView
-			Records  []sender.Record `json:"records"`
+			Records  []record.Record `json:"records"`
 			Warnings []string        `json:"warnings"`
 		}{Warnings: warningsOf(wanted)}
 		err = h.change(ctx, event.Audit{Action: "domain.add", Object: string(prepared.Name())}, func(tx *db.Tx, e *event.Audit) error {
@@ -133,13 +134,13 @@ func warningsOf(wanted []sender.Wanted) []string {
 
 // printRecords writes each record so that it can be copied, and what some DNS
 // panels want done otherwise.
-func printRecords(w io.Writer, records []sender.Record) {
+func printRecords(w io.Writer, records []record.Record) {
 	for _, r := range records {
 		fmt.Fprintf(w, "%-9s  %s  %s\n           %s\n", r.Purpose, r.Name, r.Type, r.Value)
 	}
 	fmt.Fprintln(w)
 	for _, r := range records {
-		if r.Purpose == sender.PurposeSPF {
+		if r.Purpose == record.PurposeSPF {
 			fmt.Fprintf(w, "%s may have an SPF record already: a name has one only (RFC 7208 §3.2), so add %s to that one instead.\n",
 				r.Name, strings.Fields(r.Value)[1])
 		}
@@ -156,7 +157,7 @@ func (c domainRecordsCmd) Run(ctx context.Context, a *app) error {
 		return err
 	}
 	return a.with(ctx, reads, func(h *house) error {
-		var records []sender.Record
+		var records []record.Record
 		err := h.db.View(ctx, func(tx *db.Tx) error {
 			owner, err := h.keyOwner(tx, c.Account, name)
 			if err != nil {
@@ -242,7 +243,7 @@ func (c domainVerifyCmd) ask(ctx context.Context, a *app, h *house, owner id.Acc
 	}
 	v := struct {
 		domainView
-		Checks []sender.Check `json:"checks"`
+		Checks []record.Check `json:"checks"`
 	}{viewDomain(d, c.Account), checks}
 	err = emitOne(a, v, func(w io.Writer) {
 		for _, check := range checks {
@@ -259,7 +260,7 @@ func (c domainVerifyCmd) ask(ctx context.Context, a *app, h *house, owner id.Acc
 	return err
 }
 
-func printCheck(w io.Writer, a *app, c sender.Check) {
+func printCheck(w io.Writer, a *app, c record.Check) {
 	verdict := "missing"
 	switch {
 	case c.OK:

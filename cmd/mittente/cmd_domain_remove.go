@@ -9,7 +9,7 @@ import (
 	"mittente/internal/db"
 	"mittente/internal/event"
 	"mittente/internal/id"
-	"mittente/internal/sender"
+	"mittente/internal/letter"
 )
 
 type domainRevokeCmd struct {
@@ -84,7 +84,7 @@ func (c domainVerifyCmd) askByMail(ctx context.Context, a *app, h *house, owner 
 	}
 	local := strings.TrimSuffix(c.Mail, "@")
 	err = h.change(ctx, event.Audit{Account: owner, Action: "domain.ask", Object: string(name), Reason: local + "@"}, func(tx *db.Tx, _ *event.Audit) error {
-		return h.senders.AskByMail(tx, owner, name, local, sender.Asking{By: h.actor, Lang: c.Lang})
+		return h.senders.AskByMail(tx, owner, name, local, letter.Asking{By: h.actor, Lang: c.Lang})
 	})
 	if err != nil {
 		return err

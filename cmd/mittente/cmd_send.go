@@ -56,7 +56,7 @@ func (c sendCmd) Run(ctx context.Context, a *app) error {
 	if err != nil {
 		return fmt.Errorf("%w: --to: %w", errUsage, err)
 	}
-	l := letter{
+	l := handedIn{
 		username: c.User, from: from.String(), to: to.String(), tls: c.TLS, utf8: from.NeedsUTF8() || to.NeedsUTF8(),
 		content: testMail(from, to, c.Subject, c.Body),
 	}
@@ -75,7 +75,7 @@ func (c sendCmd) Run(ctx context.Context, a *app) error {
 
 // send hands the letter in; where the server does not know the one-time password
 // yet, once more. A refusal that names the user comes from one that knows it.
-func (c sendCmd) send(ctx context.Context, a *app, h *house, address string, l letter) error {
+func (c sendCmd) send(ctx context.Context, a *app, h *house, address string, l handedIn) error {
 	a.progress("through %s, as %s", address, c.User)
 	var reply smtp.Reply
 	var transcript []string

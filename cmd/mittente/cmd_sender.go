@@ -10,6 +10,7 @@ import (
 	"mittente/internal/db"
 	"mittente/internal/event"
 	"mittente/internal/id"
+	"mittente/internal/letter"
 	"mittente/internal/mail"
 	"mittente/internal/sender"
 )
@@ -126,7 +127,7 @@ type senderAddCmd struct {
 // Run adds an address.
 func (c senderAddCmd) Run(ctx context.Context, a *app) error {
 	return c.run(ctx, a, "sender.add", func(tx *db.Tx, h *house, owner id.Account, address mail.Address) error {
-		_, err := h.senders.AddAddress(tx, owner, address, sender.Asking{By: h.actor, Lang: c.Lang})
+		_, err := h.senders.AddAddress(tx, owner, address, letter.Asking{By: h.actor, Lang: c.Lang})
 		return err
 	})
 }
@@ -140,7 +141,7 @@ type senderVerifyCmd struct {
 // Run sends the letter again.
 func (c senderVerifyCmd) Run(ctx context.Context, a *app) error {
 	return c.run(ctx, a, "sender.verify", func(tx *db.Tx, h *house, owner id.Account, address mail.Address) error {
-		return h.senders.Resend(tx, owner, address, sender.Asking{By: h.actor, Lang: c.Lang})
+		return h.senders.Resend(tx, owner, address, letter.Asking{By: h.actor, Lang: c.Lang})
 	})
 }
 

@@ -33,8 +33,8 @@ type refusal struct{ reply smtp.Reply }
 // Error returns the reply.
 func (r *refusal) Error() string { return "refused: " + r.reply.String() }
 
-// letter is what a dialogue hands in.
-type letter struct {
+// handedIn is what a dialogue hands in.
+type handedIn struct {
 	username, password string
 	from, to           string // for the envelope, without angle brackets
 	tls                string // "none", "may" or "encrypt"
@@ -44,9 +44,9 @@ type letter struct {
 
 const dialogueTime = 30 * time.Second // for each step
 
-// handIn sends a letter to the address and returns the last reply, which is a
+// handIn sends mail to the address and returns the last reply, which is a
 // 250 when the error is nil, and the transcript with secrets masked.
-func handIn(ctx context.Context, address string, l letter, show io.Writer) (smtp.Reply, []string, error) {
+func handIn(ctx context.Context, address string, l handedIn, show io.Writer) (smtp.Reply, []string, error) {
 	conn, err := (&net.Dialer{Timeout: dialogueTime}).DialContext(ctx, "tcp", address)
 	if err != nil {
 		return smtp.Reply{}, nil, fmt.Errorf("%w: %w", errUnavailable, err)
@@ -68,7 +68,7 @@ func (d *dialogue) over(conn net.Conn) {
 	d.conn, d.r, d.w = conn, bufio.NewReader(conn), bufio.NewWriter(conn)
 }
 
-func (d *dialogue) handIn(l letter) (smtp.Reply, error) {
+func (d *dialogue) handIn(l handedIn) (smtp.Reply, error) {
 	if reply, err := d.reply(220); err != nil {
 		return reply, err
 	}

@@ -17,7 +17,7 @@ import (
 	"mittente/internal/id"
 	"mittente/internal/mail"
 	"mittente/internal/queue"
-	"mittente/internal/sender"
+	"mittente/internal/record"
 	"mittente/internal/signer"
 )
 
@@ -235,7 +235,7 @@ func (d *doctor) seesQueue(ctx context.Context) finding {
 }
 
 // hostRecords are the DKIM records of the server's own key; none: there is no key yet.
-func (h *house) hostRecords(ctx context.Context) (found []sender.Record, err error) {
+func (h *house) hostRecords(ctx context.Context) (found []record.Record, err error) {
 	name, err := mail.ParseDomain(h.cfg.Hostname)
 	if err != nil {
 		return nil, err
@@ -246,7 +246,7 @@ func (h *house) hostRecords(ctx context.Context) (found []sender.Record, err err
 			return nil
 		}
 		for _, r := range records {
-			if r.Purpose == sender.PurposeDKIM {
+			if r.Purpose == record.PurposeDKIM {
 				found = append(found, r)
 			}
 		}

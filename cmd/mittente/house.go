@@ -20,6 +20,7 @@ import (
 	"mittente/internal/dns"
 	"mittente/internal/event"
 	"mittente/internal/id"
+	"mittente/internal/letter"
 	"mittente/internal/queue"
 	"mittente/internal/reason"
 	"mittente/internal/route"
@@ -36,6 +37,7 @@ type house struct {
 	resolver *dns.Resolver
 	accounts *account.Accounts
 	signer   *signer.Signer
+	letters  *letter.Letters
 	senders  *sender.Senders
 	spool    *spool.Spool
 	queue    *queue.Queue
@@ -110,7 +112,7 @@ func openHouse(ctx context.Context, l *loaded, deps houseDeps) (*house, error) {
 // furnish migrates and makes the rooms.
 func (h *house) furnish(ctx context.Context, deps houseDeps) error {
 	reg := deps.reg
-	if err := h.db.Migrate(ctx, account.Schema(), event.Schema(), alert.Schema(), spool.Schema(), signer.Schema(), sender.Schema(), queue.Schema(), reason.Schema(), submission.Schema()); err != nil {
+	if err := h.db.Migrate(ctx, account.Schema(), event.Schema(), alert.Schema(), spool.Schema(), signer.Schema(), letter.Schema(), sender.Schema(), queue.Schema(), reason.Schema(), submission.Schema()); err != nil {
 		return fmt.Errorf("migrate the database: %w", err)
 	}
 	secret, err := h.secret(ctx)
@@ -143,8 +145,11 @@ func (h *house) furnish(ctx context.Context, deps houseDeps) error {
 
 // senderRooms makes the rooms that know whom mail may come from.
 func (h *house) senderRooms(secret signer.Secret, reg prometheus.Registerer) error {
-	links, err := secret.Derive(sender.LinkPurpose)
+	key, err := secret.Derive(letter.LinkPurpose)
 	if err != nil {
+		return err
+	}
+	if h.letters, err = letter.New(h.db, key); err != nil {
 		return err
 	}
 	h.signer, err = signer.New(signer.Deps{DB: h.db, Resolver: h.resolver, Secret: secret, Hostname: h.cfg.Hostname}, reg)
@@ -152,7 +157,7 @@ func (h *house) senderRooms(secret signer.Secret, reg prometheus.Registerer) err
 		return err
 	}
 	h.senders, err = sender.New(sender.Deps{
-		DB: h.db, Resolver: h.resolver, Signer: h.signer, Hostname: h.cfg.Hostname, LinkKey: links,
+		DB: h.db, Resolver: h.resolver, Signer: h.signer, Letters: h.letters, Hostname: h.cfg.Hostname,
 	}, reg)
 	return err
 }

@@ -98,7 +98,7 @@ func TestDialogueShowsNoSecret(t *testing.T) {
 					fmt.Fprint(conn, reply)
 				}
 			}()
-			_, transcript, err := handIn(t.Context(), l.Addr().String(), letter{
+			_, transcript, err := handIn(t.Context(), l.Addr().String(), handedIn{
 				username: "s1_1", password: "hunter2hunter2", from: "a@example.com", to: "b@example.net", tls: "may",
 			}, nil)
 			if err == nil || len(transcript) == 0 {

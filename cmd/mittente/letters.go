@@ -30,7 +30,7 @@ func (r *relay) letters(reg prometheus.Registerer) error {
 	}, reg)
 	h.queue.OnNotice(r.notifier.Wake)
 	r.consent, err = consent.New(consent.Config{Hostname: r.cfg.Hostname, PublicURL: r.cfg.HTTP.PublicURL, Zone: zone}, consent.Deps{
-		DB: h.db, Senders: h.senders, Accounts: h.accounts, Notifier: r.notifier, Log: r.log,
+		DB: h.db, Letters: h.letters, Senders: h.senders, Accounts: h.accounts, Notifier: r.notifier, Log: r.log,
 	}, reg)
 	return err
 }

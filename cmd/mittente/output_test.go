@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"mittente/internal/record"
 	"mittente/internal/sender"
 )
 
@@ -57,20 +58,20 @@ func TestTable(t *testing.T) {
 
 // TestPrintCheck never proposes a second SPF record.
 func TestPrintCheck(t *testing.T) {
-	spf := sender.Record{Purpose: sender.PurposeSPF, Type: "TXT", Name: "shop.example", Value: "v=spf1 a:mx.example ~all"}
+	spf := record.Record{Purpose: record.PurposeSPF, Type: "TXT", Name: "shop.example", Value: "v=spf1 a:mx.example ~all"}
 	for _, c := range []struct {
-		check sender.Check
+		check record.Check
 		want  string
 	}{
 		{
-			sender.Check{Record: spf, Problem: "there is none"},
+			record.Check{Record: spf, Problem: "there is none"},
 			"proposed  spf  shop.example TXT\n  expected  v=spf1 a:mx.example ~all\n  found     nothing: there is none\n",
 		},
 		{
-			sender.Check{Record: spf, Found: []string{"v=spf1 mx -all"}, Advice: "add a:mx.example to the SPF record that is there"},
+			record.Check{Record: spf, Found: []string{"v=spf1 mx -all"}, Advice: "add a:mx.example to the SPF record that is there"},
 			"proposed  spf  shop.example TXT\n  to do     add a:mx.example to the SPF record that is there\n  found     v=spf1 mx -all\n",
 		},
-		{sender.Check{Record: spf, OK: true}, "ok  spf  shop.example TXT\n"},
+		{record.Check{Record: spf, OK: true}, "ok  spf  shop.example TXT\n"},
 	} {
 		var out strings.Builder
 		printCheck(&out, &app{}, c.check)

@@ -167,6 +167,7 @@ func (r *relay) outward(reg prometheus.Registerer) error {
 	h.db.OnForeignChange(func() {
 		h.accounts.Invalidate()
 		h.signer.Invalidate()
+		h.letters.Invalidate()
 		h.senders.Invalidate()
 		h.queue.ListsChanged()
 		r.dispatcher.Changed()
@@ -257,7 +258,7 @@ func (r *relay) run(ctx context.Context) error {
 		r.web.ready, r.web.links = r.ready, r.consent.Handler()
 		answers = append(answers, r.web.run)
 	}
-	tables := stage{h.accounts.Run, h.signer.Run, h.senders.Run, h.spool.Run, h.queue.Run, r.keepAlerts, r.doubt.run, r.signals, watchdog(r.alive)}
+	tables := stage{h.accounts.Run, h.signer.Run, h.letters.Run, h.senders.Run, h.spool.Run, h.queue.Run, r.keepAlerts, r.doubt.run, r.signals, watchdog(r.alive)}
 	for _, c := range []*certificate{r.smtpCert, r.httpCert} {
 		if c != nil {
 			tables = append(tables, func(ctx context.Context) error { return c.run(ctx, r.log) })

@@ -16,6 +16,7 @@ import (
 	"mittente/internal/account"
 	"mittente/internal/db"
 	"mittente/internal/id"
+	"mittente/internal/letter"
 	"mittente/internal/notify"
 	"mittente/internal/report"
 	"mittente/internal/sender"
@@ -31,6 +32,7 @@ type Config struct {
 // Deps is what the room works with.
 type Deps struct {
 	DB       *db.DB
+	Letters  *letter.Letters
 	Senders  *sender.Senders
 	Accounts *account.Accounts
 	Notifier *notify.Notifier
@@ -72,7 +74,7 @@ func New(cfg Config, deps Deps, reg prometheus.Registerer) (*Consent, error) {
 	c := &Consent{
 		cfg: cfg, deps: deps, metrics: newMetrics(reg), letter: letter, page: page, guests: newGuests(), wake: make(chan struct{}, 1),
 	}
-	deps.Senders.OnLetter(c.Wake)
+	deps.Letters.OnDue(c.Wake)
 	return c, nil
 }
 
@@ -90,7 +92,7 @@ func (c *Consent) Wake() {
 	}
 }
 
-// Run sends the letters that are due (sender.DueLetters) until ctx ends. What
+// Run sends the letters that are due (letter.Letters.Due) until ctx ends. What
 // fails is tried again.
 func (c *Consent) Run(ctx context.Context) error {
 	wait := time.NewTimer(0)
@@ -119,9 +121,9 @@ func (c *Consent) Run(ctx context.Context) error {
 // those after it up: it returns the first error after all have been tried.
 func (c *Consent) send(ctx context.Context) error {
 	for ctx.Err() == nil {
-		var due []sender.Letter
+		var due []letter.Letter
 		err := c.deps.DB.View(ctx, func(tx *db.Tx) (err error) {
-			due, err = c.deps.Senders.DueLetters(tx, lettersAtOnce)
+			due, err = c.deps.Letters.Due(tx, lettersAtOnce)
 			return err
 		})
 		if err != nil {
@@ -140,13 +142,13 @@ func (c *Consent) send(ctx context.Context) error {
 	return nil
 }
 
-func (c *Consent) sendOne(ctx context.Context, l sender.Letter) error {
+func (c *Consent) sendOne(ctx context.Context, l letter.Letter) error {
 	composed, err := c.compose(ctx, l)
 	if err != nil {
 		return err
 	}
 	return c.deps.DB.Batch(ctx, func(tx *db.Tx) error {
-		if err := c.deps.Senders.LetterSent(tx, l); err != nil {
+		if err := c.deps.Letters.Sent(tx, l); err != nil {
 			return err
 		}
 		tx.OnCommit(c.metrics.letters.WithLabelValues(string(l.Kind)).Inc)
@@ -165,7 +167,7 @@ func (c *Consent) who(ctx context.Context, a id.Account) (account.Account, strin
 
 // lang is the language of a letter to which nobody gave one: that of the
 // account's first list.
-func (c *Consent) lang(ctx context.Context, l sender.Letter, acc account.Account) string {
+func (c *Consent) lang(ctx context.Context, l letter.Letter, acc account.Account) string {
 	lang := l.Lang
 	if lang == "" {
 		_ = c.deps.DB.View(ctx, func(tx *db.Tx) error { // else in English

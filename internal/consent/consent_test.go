@@ -26,6 +26,7 @@ import (
 	"mittente/internal/dkim"
 	"mittente/internal/event"
 	"mittente/internal/id"
+	"mittente/internal/letter"
 	"mittente/internal/mail"
 	"mittente/internal/notify"
 	"mittente/internal/queue"
@@ -52,13 +53,15 @@ func newHouse(tb testing.TB) *house {
 	d, err := db.Open(tb.Context(), db.Config{DataDir: tb.TempDir(), ReserveBytes: 1}, nil)
 	h.must(err)
 	tb.Cleanup(func() { _ = d.Close() })
-	h.must(d.Migrate(tb.Context(), account.Schema(), event.Schema(), alert.Schema(), spool.Schema(), signer.Schema(), sender.Schema(), queue.Schema()))
+	h.must(d.Migrate(tb.Context(), account.Schema(), event.Schema(), alert.Schema(), spool.Schema(), signer.Schema(), letter.Schema(), sender.Schema(), queue.Schema()))
 	keys, err := signer.New(signer.Deps{DB: d, Secret: signer.Secret{1}, Hostname: "smtp.officinelario.example", NewKeys: func(of mail.Domain) ([]dkim.Key, error) {
 		key, err := dkim.NewEd25519(of, "s")
 		return []dkim.Key{key}, err
 	}}, nil)
 	h.must(err)
-	senders, err := sender.New(sender.Deps{DB: d, Signer: keys, Hostname: "smtp.officinelario.example", LinkKey: [32]byte{2}}, nil)
+	letters, err := letter.New(d, [32]byte{2})
+	h.must(err)
+	senders, err := sender.New(sender.Deps{DB: d, Signer: keys, Letters: letters, Hostname: "smtp.officinelario.example"}, nil)
 	h.must(err)
 	content := spool.New(d, spool.Config{}, nil)
 	q := queue.New(queue.Deps{DB: d, Spool: content}, nil)
@@ -70,7 +73,7 @@ func newHouse(tb testing.TB) *house {
 		notify.Deps{DB: d, Spool: content, Queue: q, Ready: func(items []queue.Item) { h.sent = append(h.sent, items...) }}, nil)
 	accounts := account.New(d, account.Deps{}, nil)
 	h.Consent, err = New(Config{Hostname: "smtp.officinelario.example", PublicURL: "https://smtp.officinelario.example/", Zone: zone},
-		Deps{DB: d, Senders: senders, Accounts: accounts, Notifier: notifier}, prometheus.NewRegistry())
+		Deps{DB: d, Letters: letters, Senders: senders, Accounts: accounts, Notifier: notifier}, prometheus.NewRegistry())
 	h.must(err)
 	h.batch(func(tx *db.Tx) (err error) {
 		h.must(accounts.Bootstrap(tx))
@@ -104,7 +107,7 @@ func address(s string) mail.Address {
 }
 
 // ask has an account ask for an address.
-func (h *house) ask(owner id.Account, a string, by sender.Asking) {
+func (h *house) ask(owner id.Account, a string, by letter.Asking) {
 	h.t.Helper()
 	h.batch(func(tx *db.Tx) error {
 		_, err := h.deps.Senders.AddAddress(tx, owner, address(a), by)
@@ -205,7 +208,7 @@ func TestS22_LetterAsks(t *testing.T) {
 			"Opening the page confirms nothing:", "(Rome time), that is 48", "WHAT YOU ALLOW", "90 days"},
 	} {
 		h := newHouse(t)
-		h.ask(h.account.ID, "fatture@studioconti.example", sender.Asking{By: marta, Lang: lang})
+		h.ask(h.account.ID, "fatture@studioconti.example", letter.Asking{By: marta, Lang: lang})
 		sent := h.letters()
 		if len(sent) != 1 || len(h.letters()) != 0 {
 			t.Fatalf("%d letters", len(sent))
@@ -248,7 +251,7 @@ func TestS22_LetterAsks(t *testing.T) {
 func TestS22_OnlyTheButtonConfirms(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t)
-	h.ask(h.account.ID, "x@b.example", sender.Asking{By: marta, Lang: "it"})
+	h.ask(h.account.ID, "x@b.example", letter.Asking{By: marta, Lang: "it"})
 	link := h.link(h.letters()[0])
 	for range 3 {
 		w := h.visit(link+"?answer=confirm", "", "it")
@@ -281,7 +284,7 @@ func TestS22_Revoke(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		h := newHouse(t)
-		h.ask(h.account.ID, "x@b.example", sender.Asking{By: "root", Lang: "en"})
+		h.ask(h.account.ID, "x@b.example", letter.Asking{By: "root", Lang: "en"})
 		first := h.link(h.letters()[0])
 		h.visit(first, "confirm", "en")
 		sent := h.letters()
@@ -310,7 +313,7 @@ func TestS22_Revoke(t *testing.T) {
 func TestS22_Refuse(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t)
-	h.ask(h.account.ID, "x@b.example", sender.Asking{By: marta, Lang: "it"})
+	h.ask(h.account.ID, "x@b.example", letter.Asking{By: marta, Lang: "it"})
 	link := h.link(h.letters()[0])
 	want(t, text(h.visit(link, "refuse", "it")), "Non autorizzato", "(90 giorni)")
 	if s := h.state("x@b.example"); s == sender.StateVerified || s == sender.StatePending {
@@ -318,9 +321,9 @@ func TestS22_Refuse(t *testing.T) {
 	}
 	want(t, text(h.visit(link, "confirm", "it")), "già stato usato", "hai risposto che Officine Lario non può inviare")
 	err := h.deps.DB.Batch(t.Context(), func(tx *db.Tx) error {
-		return h.deps.Senders.Resend(tx, h.account.ID, address("x@b.example"), sender.Asking{By: marta})
+		return h.deps.Senders.Resend(tx, h.account.ID, address("x@b.example"), letter.Asking{By: marta})
 	})
-	if wait, ok := errors.AsType[*sender.WaitError](err); !ok || !wait.Refused {
+	if wait, ok := errors.AsType[*letter.WaitError](err); !ok || !wait.Refused {
 		t.Errorf("asked again: %v", err)
 	}
 	if sent := h.letters(); len(sent) != 0 {
@@ -332,11 +335,11 @@ func TestLinksThatEnd(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		h := newHouse(t)
-		h.ask(h.account.ID, "x@b.example", sender.Asking{By: marta, Lang: "en"})
+		h.ask(h.account.ID, "x@b.example", letter.Asking{By: marta, Lang: "en"})
 		first := h.link(h.letters()[0])
 		time.Sleep(2 * time.Minute)
 		h.batch(func(tx *db.Tx) error {
-			return h.deps.Senders.Resend(tx, h.account.ID, address("x@b.example"), sender.Asking{By: marta, Lang: "en"})
+			return h.deps.Senders.Resend(tx, h.account.ID, address("x@b.example"), letter.Asking{By: marta, Lang: "en"})
 		})
 		second := h.link(h.letters()[0])
 		for _, answer := range []string{"", "confirm"} {
@@ -346,7 +349,7 @@ func TestLinksThatEnd(t *testing.T) {
 				t.Errorf("replaced: %d", w.Code)
 			}
 		}
-		time.Sleep(sender.LinkLife)
+		time.Sleep(letter.LinkLife)
 		for _, answer := range []string{"", "confirm"} {
 			w := h.visit(second, answer, "en")
 			want(t, text(w), "This link has expired", "It was open until", "ask Marta Riva (marta@officinelario.example)")
@@ -395,7 +398,7 @@ func TestS22_DomainByMail(t *testing.T) {
 		domain := prepared.Name()
 		h.batch(func(tx *db.Tx) error {
 			_, err := h.deps.Senders.AddDomain(tx, h.account.ID, prepared)
-			return errors.Join(err, h.deps.Senders.AskByMail(tx, h.account.ID, domain, "postmaster", sender.Asking{By: marta, Lang: lang}))
+			return errors.Join(err, h.deps.Senders.AskByMail(tx, h.account.ID, domain, "postmaster", letter.Asking{By: marta, Lang: lang}))
 		})
 		sent := h.letters()
 		if len(sent) != 1 || sent[0].Recipient.To.String() != "postmaster@xn--bcher-kva.example" {
@@ -428,7 +431,7 @@ func TestS22_DomainByMail(t *testing.T) {
 func TestLanguages(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t)
-	h.ask(h.account.ID, "x@b.example", sender.Asking{By: marta, Lang: "it"})
+	h.ask(h.account.ID, "x@b.example", letter.Asking{By: marta, Lang: "it"})
 	link := h.link(h.letters()[0])
 	for _, c := range []struct{ query, accept, want string }{
 		{"", "", "it"}, {"", "de", "it"}, {"", "en", "en"}, {"", "en-GB,en;q=0.9,it;q=0.8", "en"}, {"", "de, it;q=0.5, en;q=0.7", "en"}, {"", "it;q=0", "it"},
@@ -453,7 +456,7 @@ func TestLanguageOfTheList(t *testing.T) {
 		_, err = h.deps.Accounts.EditList(tx, lists[0].Number, account.EditList{Lang: &it})
 		return err
 	})
-	h.ask(h.account.ID, "x@b.example", sender.Asking{By: "root"})
+	h.ask(h.account.ID, "x@b.example", letter.Asking{By: "root"})
 	_, plain, _ := h.read(h.letters()[0])
 	want(t, plain, "vuole inviare", "root, gestore di smtp.officinelario.example")
 }
@@ -466,7 +469,7 @@ func TestAccountWithoutAName(t *testing.T) {
 		h.account, err = h.deps.Accounts.Account(tx, 1)
 		return err
 	}))
-	h.ask(h.account.ID, "x@b.example", sender.Asking{By: "o@b.example"})
+	h.ask(h.account.ID, "x@b.example", letter.Asking{By: "o@b.example"})
 	_, plain, _ := h.read(h.letters()[0])
 	want(t, plain, "smtp.officinelario.example asks to send from x@b.example", "On behalf of    account 1\r\n                smtp.officinelario.example", "Asked by        o@b.example\r\n")
 }
@@ -479,7 +482,7 @@ func TestHostileNames(t *testing.T) {
 		h.account, err = h.deps.Accounts.AddAccount(tx, `<b>{asker}, "Bad" Inc.`)
 		return err
 	})
-	h.ask(h.account.ID, `"<i>x</i>"@b.example`, sender.Asking{By: "Eve\r\nBcc: v@c.example\u202e {what} <eve@c.example>", Lang: "it"})
+	h.ask(h.account.ID, `"<i>x</i>"@b.example`, letter.Asking{By: "Eve\r\nBcc: v@c.example\u202e {what} <eve@c.example>", Lang: "it"})
 	sent := h.letters()
 	head, plain, rich := h.read(sent[0])
 	if head.Has("Bcc") || strings.Contains(rich, "<b>{asker}") || strings.Contains(rich, "<i>x") || strings.Contains(rich, "\u202e") || strings.Contains(plain, "\u202e") {
@@ -498,7 +501,7 @@ func TestHostileNames(t *testing.T) {
 func TestPageIsGuarded(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t)
-	h.ask(h.account.ID, "x@b.example", sender.Asking{By: marta})
+	h.ask(h.account.ID, "x@b.example", letter.Asking{By: marta})
 	w := h.visit(h.link(h.letters()[0]), "", "en")
 	for name, value := range map[string]string{
 		"Content-Security-Policy": policy, "Cache-Control": "no-store", "Referrer-Policy": "no-referrer", "X-Robots-Tag": "noindex, nofollow",
@@ -564,7 +567,7 @@ func TestRun(t *testing.T) {
 		go func() { ended <- h.Run(ctx) }()
 		time.Sleep(time.Second)
 		for _, a := range []string{"x@b.example", "y@b.example"} {
-			h.ask(h.account.ID, a, sender.Asking{By: marta})
+			h.ask(h.account.ID, a, letter.Asking{By: marta})
 		}
 		synctest.Wait()
 		if len(h.sent) != 2 {
@@ -579,7 +582,7 @@ func TestRun(t *testing.T) {
 func TestShutDatabase(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t)
-	h.ask(h.account.ID, "x@b.example", sender.Asking{By: marta})
+	h.ask(h.account.ID, "x@b.example", letter.Asking{By: marta})
 	link := h.link(h.letters()[0])
 	h.must(h.deps.DB.Close())
 	w := h.visit(link, "confirm", "en")

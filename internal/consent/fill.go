@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"mittente/internal/letter"
 	"mittente/internal/sender"
 )
 
@@ -140,16 +141,16 @@ func (p pen) sheet(l *leaf, s sheet, asked sender.Asked) {
 // used says what became of a link.
 func (p pen) used(say func(title string, texts ...string), hint func(text string), asked sender.Asked) {
 	switch asked.Outcome {
-	case sender.OutcomeConfirmed:
+	case letter.OutcomeConfirmed:
 		if asked.State != sender.StateVerified {
 			say(p.UsedTitle, p.UsedGone)
 			return
 		}
 		say(p.UsedTitle, p.UsedYes)
 		hint(p.UsedHint)
-	case sender.OutcomeRefused:
+	case letter.OutcomeRefused:
 		say(p.UsedTitle, p.UsedNo)
-	case sender.OutcomeRevoked, sender.OutcomeReplaced, sender.OutcomeWithdrawn:
+	case letter.OutcomeRevoked, letter.OutcomeReplaced, letter.OutcomeWithdrawn:
 		say(p.UsedTitle, p.UsedRevoked)
 	}
 }

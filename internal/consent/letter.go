@@ -14,9 +14,9 @@ import (
 	"unicode/utf8"
 
 	"mittente/internal/account"
+	"mittente/internal/letter"
 	"mittente/internal/mail"
 	"mittente/internal/notify"
-	"mittente/internal/sender"
 )
 
 // row is a line of facts in a letter.
@@ -41,7 +41,7 @@ type view struct {
 }
 
 // compose writes a letter.
-func (c *Consent) compose(ctx context.Context, l sender.Letter) (notify.Letter, error) {
+func (c *Consent) compose(ctx context.Context, l letter.Letter) (notify.Letter, error) {
 	acc, who := c.who(ctx, l.Account)
 	lang := c.lang(ctx, l, acc)
 	v := c.view(l, acc, who, lang)
@@ -80,8 +80,8 @@ func (c *Consent) compose(ctx context.Context, l sender.Letter) (notify.Letter, 
 }
 
 // view fills in the words of a letter.
-func (c *Consent) view(l sender.Letter, acc account.Account, who, lang string) view {
-	a := about{domain: l.Domain != "", confirmed: l.Kind == sender.LetterConfirmed}
+func (c *Consent) view(l letter.Letter, acc account.Account, who, lang string) view {
+	a := about{domain: l.Domain != "", confirmed: l.Kind == letter.Confirmed}
 	what := l.Address.Display()
 	if a.domain {
 		what = l.Domain.Unicode()
@@ -112,7 +112,7 @@ func (c *Consent) view(l sender.Letter, acc account.Account, who, lang string) v
 }
 
 // rows are the facts of a letter.
-func (c *Consent) rows(l sender.Letter, v view, acc account.Account, who string) []row {
+func (c *Consent) rows(l letter.Letter, v view, acc account.Account, who string) []row {
 	asker := askedBy(l.RequestedBy)
 	first := row{Label: v.Asker, Text: asker.name, Code: asker.address.Display()}
 	if asker.address.IsZero() {

@@ -26,7 +26,7 @@ type person struct {
 	address mail.Address // zero: none is known
 }
 
-// askedBy reads sender.Asking.By: `Marta Riva <marta@a.example>`, an address, or a name.
+// askedBy reads letter.Asking.By: `Marta Riva <marta@a.example>`, an address, or a name.
 func askedBy(s string) person {
 	name, rest, ok := strings.Cut(s, "<")
 	if address, closed := strings.CutSuffix(strings.TrimSpace(rest), ">"); ok && closed {

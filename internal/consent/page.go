@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"mittente/internal/letter"
 	"mittente/internal/sender"
 )
 
@@ -136,19 +137,19 @@ func (s sheet) code() int {
 // standing says how a link stands, by what Senders said of it.
 func (c *Consent) standing(asked sender.Asked, err error) sheet {
 	switch {
-	case err == nil && asked.Kind != sender.LetterConfirmed:
+	case err == nil && asked.Kind != letter.Confirmed:
 		return sheetAsk
 	case err == nil && asked.State != sender.StateVerified:
 		return sheetGone
 	case err == nil:
 		return sheetRevoke
-	case errors.Is(err, sender.ErrReplaced):
+	case errors.Is(err, letter.ErrReplaced):
 		return sheetReplaced
-	case errors.Is(err, sender.ErrExpired):
+	case errors.Is(err, letter.ErrExpired):
 		return sheetExpired
-	case errors.Is(err, sender.ErrUsed):
+	case errors.Is(err, letter.ErrUsed):
 		return sheetUsed
-	case errors.Is(err, sender.ErrUnknownToken):
+	case errors.Is(err, letter.ErrUnknownToken):
 		return sheetUnknown
 	}
 	c.deps.Log.LogAttrs(context.Background(), slog.LevelError, "a link could not be answered", slog.Any("error", err))

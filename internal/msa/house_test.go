@@ -18,6 +18,7 @@ import (
 	"mittente/internal/db"
 	"mittente/internal/event"
 	"mittente/internal/id"
+	"mittente/internal/letter"
 	"mittente/internal/mail"
 	"mittente/internal/queue"
 	"mittente/internal/sender"
@@ -44,11 +45,13 @@ func openHouse(t *testing.T) *house {
 	d, err := db.Open(ctx, db.Config{DataDir: t.TempDir()}, nil)
 	check(t, err)
 	t.Cleanup(func() { check(t, d.Close()) })
-	check(t, d.Migrate(ctx, account.Schema(), event.Schema(), alert.Schema(), spool.Schema(), signer.Schema(), sender.Schema(), queue.Schema(), submission.Schema()))
+	check(t, d.Migrate(ctx, account.Schema(), event.Schema(), alert.Schema(), spool.Schema(), signer.Schema(), letter.Schema(), sender.Schema(), queue.Schema(), submission.Schema()))
 	h := &house{t: t, db: d, accounts: account.New(d, account.Deps{ScramKey: [32]byte{1}}, nil)}
 	keys, err := signer.New(signer.Deps{DB: d, Secret: signer.Secret{1}, Hostname: "mx.example.org"}, nil)
 	check(t, err)
-	senders, err := sender.New(sender.Deps{DB: d, Signer: keys, Hostname: "mx.example.org", LinkKey: [32]byte{1}}, nil)
+	letters, err := letter.New(d, [32]byte{1})
+	check(t, err)
+	senders, err := sender.New(sender.Deps{DB: d, Signer: keys, Letters: letters, Hostname: "mx.example.org"}, nil)
 	check(t, err)
 	spool := spool.New(d, spool.Config{}, nil)
 	q := queue.New(queue.Deps{DB: d, Spool: spool}, nil)

@@ -10,6 +10,7 @@ import (
 	"mittente/internal/db"
 	"mittente/internal/event"
 	"mittente/internal/id"
+	"mittente/internal/letter"
 	"mittente/internal/mail"
 )
 
@@ -27,6 +28,7 @@ type Address struct {
 	AskedAt    time.Time    `json:"asked_at,omitzero"`   // when the last letter that asks left; zero: not yet
 	ExpiresAt  time.Time    `json:"expires_at,omitzero"` // until when its link can be answered
 	RestUntil  time.Time    `json:"rest_until,omitzero"` // its owner wants no letters of this account until then
+	asked      bool         // a letter waits to be sent or answered
 }
 
 // Addresses returns the addresses of an account, by text.
@@ -43,7 +45,12 @@ func (s *Senders) Addresses(tx *db.Tx, owner id.Account) ([]Address, error) {
 	for _, d := range domains {
 		verified[d.Name] = d.State == StateVerified
 	}
+	standings, err := s.deps.Letters.Standings(tx, owner, "")
+	if err != nil {
+		return nil, err
+	}
 	for i := range all {
+		all[i].stand(standings)
 		if d := all[i].Address.Domain(); verified[d] {
 			all[i].State, all[i].Through = StateVerified, d
 		}
@@ -57,6 +64,11 @@ func (s *Senders) AddressOf(tx *db.Tx, owner id.Account, a mail.Address) (Addres
 	if err != nil {
 		return Address{}, err
 	}
+	standings, err := s.deps.Letters.Standings(tx, owner, a.Key())
+	if err != nil {
+		return Address{}, err
+	}
+	found.stand(standings)
 	if d, err := s.find(tx, owner, a.Domain()); err != nil {
 		return Address{}, err
 	} else if d != nil && d.State == StateVerified {
@@ -65,7 +77,13 @@ func (s *Senders) AddressOf(tx *db.Tx, owner id.Account, a mail.Address) (Addres
 	return found, nil
 }
 
-// ownAddress is AddressOf without what a domain vouches for.
+// stand notes how far the asking has come.
+func (a *Address) stand(standings map[string]letter.Standing) {
+	s := standings[a.Address.Key()]
+	a.AskedAt, a.ExpiresAt, a.RestUntil, a.asked = s.AskedAt, s.ExpiresAt, s.RestUntil, s.Open
+}
+
+// ownAddress is AddressOf without letters, and without what a domain vouches for.
 func (s *Senders) ownAddress(tx *db.Tx, owner id.Account, a mail.Address) (Address, error) {
 	found, err := scanAddress(tx.Row(sqlAddress, owner, a.Key()))
 	if errors.Is(err, sql.ErrNoRows) {
@@ -81,7 +99,7 @@ func (s *Senders) ownAddress(tx *db.Tx, owner id.Account, a mail.Address) (Addre
 // it, its owner is asked by a letter, if that may be sent now; otherwise Resend
 // tells when it may. An address that is there already is asked again in the same
 // way unless it is verified, or a letter is on its way.
-func (s *Senders) AddAddress(tx *db.Tx, owner id.Account, a mail.Address, by Asking) (Address, error) {
+func (s *Senders) AddAddress(tx *db.Tx, owner id.Account, a mail.Address, by letter.Asking) (Address, error) {
 	if _, err := tx.Exec(sqlInsertAddress, id.New[id.Sender](), owner, a.Key(), a.String(), string(StatePending), db.Micros(db.Now())); err != nil {
 		return Address{}, fmt.Errorf("add address %s: %w", a, err)
 	}
@@ -90,13 +108,9 @@ func (s *Senders) AddAddress(tx *db.Tx, owner id.Account, a mail.Address, by Ask
 	if err != nil || found.State != StatePending {
 		return found, err
 	}
-	var open int64
-	if err := tx.Row(sqlOpenAsks, owner, a.Key(), db.Micros(db.Now())).Scan(&open); err != nil {
-		return found, fmt.Errorf("letters to %s: %w", a, err)
-	}
-	var wait *WaitError
-	if open == 0 {
-		if err = s.ask(tx, owner, question{to: a}, by); errors.As(err, &wait) {
+	var wait *letter.WaitError
+	if !found.asked {
+		if err = s.deps.Letters.Ask(tx, owner, letter.Question{To: a}, by); errors.As(err, &wait) {
 			err = nil
 		}
 	}
@@ -104,9 +118,9 @@ func (s *Senders) AddAddress(tx *db.Tx, owner id.Account, a mail.Address, by Ask
 }
 
 // Resend asks the owner of an address again; the link of the letter before is
-// void then. *WaitError when no letter may be sent now, ErrConflict when the
+// void then. *letter.WaitError when no letter may be sent now, ErrConflict when the
 // address is verified, ErrNotFound when the account has it not.
-func (s *Senders) Resend(tx *db.Tx, owner id.Account, a mail.Address, by Asking) error {
+func (s *Senders) Resend(tx *db.Tx, owner id.Account, a mail.Address, by letter.Asking) error {
 	found, err := s.AddressOf(tx, owner, a)
 	if err != nil {
 		return err
@@ -117,7 +131,7 @@ func (s *Senders) Resend(tx *db.Tx, owner id.Account, a mail.Address, by Asking)
 	case found.State == StateVerified:
 		return fmt.Errorf("%w: %s is verified already", account.ErrConflict, a.Display())
 	}
-	return s.ask(tx, owner, question{to: a}, by)
+	return s.deps.Letters.Ask(tx, owner, letter.Question{To: a}, by)
 }
 
 // RevokeAddress takes the verification of an address away; a verified domain
@@ -136,7 +150,7 @@ func (s *Senders) RevokeAddress(tx *db.Tx, owner id.Account, a mail.Address, act
 	if err := s.updateAddress(tx, found); err != nil {
 		return Address{}, err
 	}
-	if err := s.withdrawLetters(tx, owner, a); err != nil {
+	if err := s.deps.Letters.WithdrawAddress(tx, owner, a); err != nil {
 		return Address{}, err
 	}
 	err = event.Record(tx, event.Audit{Account: owner, Actor: actor, Action: "sender.revoke", Object: found.Address.String(), Reason: reason})
@@ -157,18 +171,11 @@ func (s *Senders) RemoveAddress(tx *db.Tx, owner id.Account, a mail.Address, act
 	if _, err := tx.Exec(sqlDeleteAddressEntries, owner, string(a.Domain()), a.Key()); err != nil {
 		return fmt.Errorf("remove address %s from users: %w", a, err)
 	}
-	if err := s.withdrawLetters(tx, owner, a); err != nil {
+	if err := s.deps.Letters.WithdrawAddress(tx, owner, a); err != nil {
 		return err
 	}
 	tx.OnCommit(s.snapshots.Clear)
 	return event.Record(tx, event.Audit{Account: owner, Actor: actor, Action: "sender.rm", Object: found.Address.String()})
-}
-
-func (s *Senders) withdrawLetters(tx *db.Tx, owner id.Account, a mail.Address) error {
-	if _, err := tx.Exec(sqlWithdrawOfAddress, owner, a.Key(), db.Micros(db.Now())); err != nil {
-		return fmt.Errorf("withdraw letters to %s: %w", a, err)
-	}
-	return nil
 }
 
 // updateAddress writes what may change of an address. Any number of users may list it.
@@ -182,17 +189,14 @@ func (s *Senders) updateAddress(tx *db.Tx, a Address) error {
 
 func scanAddress(row db.Scanner) (Address, error) {
 	var (
-		a                                       Address
-		text                                    string
-		created, verified, rest, asked, expires int64
+		a                 Address
+		text              string
+		created, verified int64
 	)
-	if err := row.Scan(&a.ID, &a.Account, &text, &a.State, &created, &verified, &a.DecidedBy, &a.Reason, &rest, &asked, &expires); err != nil {
+	if err := row.Scan(&a.ID, &a.Account, &text, &a.State, &created, &verified, &a.DecidedBy, &a.Reason); err != nil {
 		return Address{}, err
 	}
-	a.CreatedAt, a.VerifiedAt, a.AskedAt, a.ExpiresAt = db.Time(created), db.Time(verified), db.Time(asked), db.Time(expires)
-	if until := db.Time(rest); until.After(db.Now()) {
-		a.RestUntil = until
-	}
+	a.CreatedAt, a.VerifiedAt = db.Time(created), db.Time(verified)
 	var err error
 	a.Address, err = mail.ParseAddress(text)
 	return a, err

@@ -8,6 +8,7 @@ import (
 	"mittente/internal/account"
 	"mittente/internal/db"
 	"mittente/internal/id"
+	"mittente/internal/letter"
 	"mittente/internal/mail"
 )
 
@@ -17,7 +18,7 @@ const maxNewDomains = 100
 // Request is a list of entries that can be given to a user: the domains that
 // the account has not yet come with keys.
 type Request struct {
-	Asking Asking // who wants it, for the letters that ask the owners of addresses
+	Asking letter.Asking // who wants it, for the letters that ask the owners of addresses
 	wanted []Wanted
 	fresh  map[mail.Domain]Prepared
 }

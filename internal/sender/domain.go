@@ -1,9 +1,12 @@
 package sender
 
 import (
+	"crypto/rand"
 	"database/sql"
+	"encoding/base32"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 	"unicode"
@@ -13,6 +16,7 @@ import (
 	"mittente/internal/db"
 	"mittente/internal/event"
 	"mittente/internal/id"
+	"mittente/internal/letter"
 	"mittente/internal/mail"
 	"mittente/internal/signer"
 )
@@ -59,6 +63,13 @@ type Prepared struct {
 
 // Name returns the domain's name.
 func (p Prepared) Name() mail.Domain { return p.domain.Name }
+
+// randomText returns n lower-case letters and digits, 5 random bits each.
+func randomText(n int) string {
+	b := make([]byte, n)
+	_, _ = rand.Read(b) // never fails: the program ends when the system has no randomness
+	return strings.ToLower(base32.HexEncoding.EncodeToString(b))[:n]
+}
 
 // NewDomain makes a token and keys for a domain, to be given to AddDomain; it
 // takes some 100 ms. ErrInvalid when name is none.
@@ -194,14 +205,39 @@ func (s *Senders) RemoveDomain(tx *db.Tx, owner id.Account, name mail.Domain, ac
 	if _, err := tx.Exec(sqlDeleteDomainEntries, owner, string(name)); err != nil {
 		return fmt.Errorf("remove domain %s from users: %w", name, err)
 	}
-	if _, err := tx.Exec(sqlWithdrawOfDomain, owner, string(name), db.Micros(db.Now())); err != nil {
-		return fmt.Errorf("withdraw letters about %s: %w", name, err)
+	if err := s.deps.Letters.WithdrawDomain(tx, owner, name); err != nil {
+		return err
 	}
 	if err := s.deps.Signer.Leave(tx, owner, name); err != nil {
 		return err
 	}
 	tx.OnCommit(s.snapshots.Clear)
 	return event.Record(tx, event.Audit{Account: owner, Actor: actor, Action: "domain.rm", Object: string(name)})
+}
+
+// The mailboxes of a domain that may speak for it (RFC 2142 §5, §7).
+func speakers() []string { return []string{"postmaster", "hostmaster", "admin"} }
+
+// AskByMail asks somebody at the domain, whose local-part is postmaster,
+// hostmaster or admin (else ErrInvalid), whether the account may send from all
+// of it. *letter.WaitError when no letter may be sent now, ErrConflict when the
+// domain is verified, ErrNotFound when the account has it not.
+func (s *Senders) AskByMail(tx *db.Tx, owner id.Account, domain mail.Domain, local string, by letter.Asking) error {
+	if !slices.Contains(speakers(), local) {
+		return fmt.Errorf("%w mailbox %q: postmaster, hostmaster and admin speak for a domain", account.ErrInvalid, local)
+	}
+	d, err := s.DomainByName(tx, owner, domain)
+	if err != nil {
+		return err
+	}
+	if d.State == StateVerified {
+		return fmt.Errorf("%w: %s is verified already", account.ErrConflict, domain)
+	}
+	to, err := mail.ParseAddress(local + "@" + string(domain))
+	if err != nil {
+		return fmt.Errorf("%w: %w", account.ErrInvalid, err)
+	}
+	return s.deps.Letters.Ask(tx, owner, letter.Question{To: to, Domain: domain}, by)
 }
 
 // checkReason returns reason without spaces around it, or ErrInvalid.
@@ -226,7 +262,7 @@ func (s *Senders) update(tx *db.Tx, d Domain) error {
 	}
 	tx.OnCommit(s.snapshots.Clear)
 	if d.State == StateVerified {
-		return s.vouched(tx, d)
+		return s.deps.Letters.WithdrawUnsent(tx, d.Account, d.Name) // it vouches for them now
 	}
 	return nil
 }

@@ -13,6 +13,7 @@ import (
 	"mittente/internal/account"
 	"mittente/internal/db"
 	"mittente/internal/id"
+	"mittente/internal/record"
 	"mittente/internal/signer"
 )
 
@@ -37,10 +38,6 @@ const (
 	claimLife    = 10 * time.Minute // after which another may look, should this process end
 	lookEvery    = 30 * time.Second // at least, for domains that have become due
 	jitter       = 10               // per cent
-
-	letterLife  = 180 * 24 * time.Hour // how long an answered link says what became of it
-	letterSlice = 200                  // letters that one transaction deletes
-	sweepEvery  = time.Hour
 )
 
 // never is stored for a domain that is not looked at by itself: the end of the year 9999.
@@ -115,19 +112,14 @@ func spread(d time.Duration) time.Duration {
 
 // Run looks at the DNS for domains that are due: pending ones every few minutes
 // at first, then less and less often for 30 days, those that the DNS has proven
-// every day. It forgets old letters once an hour. Several processes may run it:
-// each domain is claimed. It returns nil when ctx ends; what fails is tried again.
+// every day. Several processes may run it: each domain is claimed. It returns nil when ctx ends; what fails is tried again.
 func (s *Senders) Run(ctx context.Context) error {
-	sweep := time.NewTicker(sweepEvery)
-	defer sweep.Stop()
 	wait := time.NewTimer(0)
 	defer wait.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-sweep.C:
-			_ = s.sweepLetters(ctx)
 		case <-s.woken:
 			wait.Reset(s.untilDue(ctx))
 		case <-wait.C:
@@ -216,7 +208,7 @@ func (s *Senders) claim(ctx context.Context, due []Domain) ([]Domain, error) {
 // recheck looks at the DNS for a domain that is claimed. That it has been
 // removed or changed by somebody meanwhile is no error: it is theirs then.
 func (s *Senders) recheck(ctx context.Context, claimed Domain) error {
-	var records []Record
+	var records []record.Record
 	err := s.deps.DB.View(ctx, func(tx *db.Tx) (err error) {
 		records, err = s.records(tx, claimed)
 		return err
@@ -224,18 +216,18 @@ func (s *Senders) recheck(ctx context.Context, claimed Domain) error {
 	if err != nil {
 		return err
 	}
-	checks := s.look(ctx, records)
+	checks := record.Look(ctx, s.deps.Resolver, records)
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	proof, problem := judge(checks)
+	proof, problem := record.Judge(checks)
 	s.metrics.verifications.WithLabelValues(string(proof)).Inc()
 	err = s.deps.DB.Batch(ctx, func(tx *db.Tx) error {
 		d, err := s.find(tx, claimed.Account, claimed.Name)
 		if err != nil || d == nil || d.ID != claimed.ID || !d.NextCheckAt.Equal(claimed.NextCheckAt) {
 			return err
 		}
-		return s.learnt(tx, d, proof, problem)
+		return s.learnt(tx, d, evidence(proof), problem)
 	})
 	if err != nil {
 		return err
@@ -279,21 +271,4 @@ func (s *Senders) watchKeys(ctx context.Context, d Domain) error {
 		}
 	}
 	return err
-}
-
-// sweepLetters forgets letters that nobody will ask for, and refusals that are over.
-func (s *Senders) sweepLetters(ctx context.Context) error {
-	for n := int64(letterSlice); n == letterSlice; {
-		err := s.deps.DB.Batch(ctx, func(tx *db.Tx) (err error) {
-			n, err = tx.Exec(sqlDeleteLetters, db.Micros(db.Now().Add(-letterLife)), letterSlice)
-			return err
-		})
-		if err != nil {
-			return err
-		}
-	}
-	return s.deps.DB.Batch(ctx, func(tx *db.Tx) error {
-		_, err := tx.Exec(sqlDeleteRefusals, db.Micros(db.Now()))
-		return err
-	})
 }

@@ -14,6 +14,7 @@ import (
 
 	"mittente/internal/db"
 	"mittente/internal/mail"
+	"mittente/internal/record"
 	"mittente/internal/signer"
 )
 
@@ -294,36 +295,6 @@ func TestRunOutlivesTrouble(t *testing.T) {
 	})
 }
 
-// Letters are forgotten after half a year, but for links that can still revoke.
-func TestOldLettersAreForgotten(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		h := openOver(t, nil)
-		h.authorise(t, h.user, "a@studio.example")
-		used := h.send(t)
-		if _, err := h.Confirm(t.Context(), used.Token, client()); err != nil {
-			t.Fatal(err)
-		}
-		revokes := h.send(t)
-		time.Sleep(letterLife - time.Minute)
-		if err := h.sweepLetters(t.Context()); err != nil {
-			t.Fatal(err)
-		}
-		if _, err := h.Ask(t.Context(), used.Token); err == nil || err.Error() != ErrUsed.Error() {
-			t.Errorf("just before: %v", err)
-		}
-		time.Sleep(2 * time.Minute)
-		if err := h.sweepLetters(t.Context()); err != nil {
-			t.Fatal(err)
-		}
-		if _, err := h.Ask(t.Context(), used.Token); err == nil || err.Error() != ErrUnknownToken.Error() {
-			t.Errorf("after it: %v", err)
-		}
-		if _, err := h.Ask(t.Context(), revokes.Token); err != nil {
-			t.Errorf("the link that revokes: %v", err)
-		}
-	})
-}
-
 // The hostname's domain has records to publish, and no proof to give.
 func TestRecordsOfTheHostname(t *testing.T) {
 	h := open(t)
@@ -333,7 +304,7 @@ func TestRecordsOfTheHostname(t *testing.T) {
 	var purposes []string
 	for _, r := range h.records(t, hostname) {
 		purposes = append(purposes, r.Purpose)
-		if r.Purpose == PurposeDKIM && (r.KeyState != signer.StateActive || !strings.HasSuffix(r.Name, "._domainkey."+hostname)) {
+		if r.Purpose == record.PurposeDKIM && (r.KeyState != record.KeySigns || !strings.HasSuffix(r.Name, "._domainkey."+hostname)) {
 			t.Errorf("%+v", r)
 		}
 	}
@@ -355,7 +326,7 @@ func TestRecordsWhileKeysRotate(t *testing.T) {
 		t.Fatal(err)
 	}
 	records := h.records(t, "example.com")
-	if len(records) != 7 || records[1] != before[1] || records[3].KeyState != signer.StateNext {
+	if len(records) != 7 || records[1] != before[1] || records[3].KeyState != string(signer.StateNext) {
 		t.Fatalf("%+v", records)
 	}
 	for _, r := range before[1:3] {

@@ -12,6 +12,7 @@ import (
 	"mittente/internal/db"
 	"mittente/internal/dns"
 	"mittente/internal/id"
+	"mittente/internal/letter"
 	"mittente/internal/signer"
 )
 
@@ -20,20 +21,15 @@ type Deps struct {
 	DB       *db.DB
 	Resolver *dns.Resolver // used by VerifyDomain and Run alone; may be nil otherwise
 	Signer   *signer.Signer
-	Hostname string   // of this relay, for the SPF record that it proposes
-	LinkKey  [32]byte // makes the tokens of links: LinkPurpose, derived from the secret
+	Letters  *letter.Letters
+	Hostname string // of this relay, for the SPF record that it proposes
 }
-
-// LinkPurpose is what Deps.LinkKey is derived for (signer.Secret.Derive).
-const LinkPurpose = "mittente: links in letters, 1"
 
 // Senders is the room. It is safe for concurrent use.
 type Senders struct {
 	deps      Deps
 	metrics   *metrics
-	links     links
 	snapshots *cache.Cache[id.User, *snapshot]
-	onLetter  []func()
 	woken     chan struct{} // Run has to look anew when the next domain is due
 }
 
@@ -43,12 +39,9 @@ func New(deps Deps, reg prometheus.Registerer) (*Senders, error) {
 	if deps.Hostname == "" {
 		return nil, errors.New("sender: the host name is missing")
 	}
-	if deps.LinkKey == [32]byte{} {
-		return nil, errors.New("sender: the key of links is missing")
-	}
 	m := newMetrics(reg)
 	return &Senders{
-		deps: deps, metrics: m, links: links{deps.LinkKey}, woken: make(chan struct{}, 1),
+		deps: deps, metrics: m, woken: make(chan struct{}, 1),
 		snapshots: cache.New[id.User, *snapshot](maxSnapshots, m.cached),
 	}, nil
 }
@@ -58,15 +51,12 @@ func New(deps Deps, reg prometheus.Registerer) (*Senders, error) {
 func (s *Senders) Invalidate() {
 	s.snapshots.Clear()
 	s.wake()
-	for _, do := range s.onLetter {
-		do() // there may be letters of the other process
-	}
 }
 
 //go:embed schema/*.sql
 var schema embed.FS
 
-// Schema returns the tables of this room; those of room signer are made before.
+// Schema returns the tables of this room; those of rooms signer and letter are made before.
 func Schema() db.Schema {
 	sub, err := fs.Sub(schema, "schema")
 	if err != nil {

@@ -20,7 +20,9 @@ import (
 	"mittente/internal/dkim"
 	"mittente/internal/dns"
 	"mittente/internal/event"
+	"mittente/internal/letter"
 	"mittente/internal/mail"
+	"mittente/internal/record"
 	"mittente/internal/signer"
 )
 
@@ -29,6 +31,7 @@ import (
 type house struct {
 	*Senders
 	signer   *signer.Signer
+	letters  *letter.Letters
 	accounts *account.Accounts
 	db       *db.DB
 	dir      string
@@ -47,11 +50,11 @@ func openOver(tb testing.TB, z *zone) *house {
 	tb.Helper()
 	h := &house{dir: filepath.Join(tb.TempDir(), "data"), zone: z, reg: prometheus.NewRegistry()}
 	h.db = openDB(tb, h.dir)
-	if err := h.db.Migrate(tb.Context(), account.Schema(), event.Schema(), alert.Schema(), signer.Schema(), Schema()); err != nil {
+	if err := h.db.Migrate(tb.Context(), account.Schema(), event.Schema(), alert.Schema(), signer.Schema(), letter.Schema(), Schema()); err != nil {
 		tb.Fatal(err)
 	}
 	h.Senders = h.room(tb, h.reg)
-	h.signer = h.deps.Signer
+	h.signer, h.letters = h.deps.Signer, h.deps.Letters
 	h.accounts = account.New(h.db, account.Deps{}, nil)
 	h.do(tb, h.accounts.Bootstrap)
 	h.user = h.newUser(tb, 1)
@@ -88,7 +91,11 @@ func (h *house) room(tb testing.TB, reg prometheus.Registerer) *Senders {
 	if err != nil {
 		tb.Fatal(err)
 	}
-	s, err := New(Deps{DB: h.db, Resolver: resolver, Signer: keys, Hostname: hostname, LinkKey: [32]byte{1}}, reg)
+	letters, err := letter.New(h.db, [32]byte{1})
+	if err != nil {
+		tb.Fatal(err)
+	}
+	s, err := New(Deps{DB: h.db, Resolver: resolver, Signer: keys, Letters: letters, Hostname: hostname}, reg)
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -203,7 +210,7 @@ func (h *house) force(tb testing.TB, name mail.Domain, state State) {
 	h.do(tb, func(tx *db.Tx) error { return h.update(tx, *known) })
 }
 
-func (h *house) records(t *testing.T, name mail.Domain) (records []Record) {
+func (h *house) records(t *testing.T, name mail.Domain) (records []record.Record) {
 	t.Helper()
 	h.do(t, func(tx *db.Tx) (err error) { records, err = h.Records(tx, h.user.Account, name); return err })
 	return records
@@ -309,13 +316,10 @@ func (z *zone) fail(name string, yes bool) {
 	z.broken[name] = yes
 }
 
-// Host name and key of links must be there.
+// The host name must be there.
 func TestNewRefusesWhatItCantWorkWith(t *testing.T) {
-	if _, err := New(Deps{LinkKey: [32]byte{1}}, nil); err == nil {
+	if _, err := New(Deps{}, nil); err == nil {
 		t.Error("no host name, no error")
-	}
-	if _, err := New(Deps{Hostname: hostname}, nil); err == nil {
-		t.Error("no key of links, no error")
 	}
 }
 
@@ -337,7 +341,7 @@ func TestMetrics(t *testing.T) {
 			t.Errorf("%s: %v checks counted, want %v", verdict, got, want)
 		}
 	}
-	if got := testutil.ToFloat64(h.metrics.verifications.WithLabelValues(string(absent))); got != 1 {
+	if got := testutil.ToFloat64(h.metrics.verifications.WithLabelValues(string(record.Absent))); got != 1 {
 		t.Errorf("%v verifications counted, want 1", got)
 	}
 	if n, err := testutil.GatherAndCount(h.reg); err != nil || n == 0 {

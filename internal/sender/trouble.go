@@ -5,6 +5,7 @@ import (
 
 	"mittente/internal/alert"
 	"mittente/internal/db"
+	"mittente/internal/letter"
 )
 
 // tellOfDomain tells operators what a look at the DNS came to, where they should
@@ -25,7 +26,7 @@ func tellOfDomain(tx *db.Tx, before, d Domain, came evidence) error {
 
 // tellOfAnswer tells operators that the owner of an address said no, or took
 // back a yes: either somebody was asked in error, or somebody tries others' addresses.
-func tellOfAnswer(tx *db.Tx, l letter, o Outcome) error {
+func tellOfAnswer(tx *db.Tx, l letter.Letter, o letter.Outcome) error {
 	facts := map[string]string{"address": l.Address.Display(), "outcome": string(o), "requested_by": l.RequestedBy}
 	key := "address " + l.Address.Key()
 	if l.Domain != "" {

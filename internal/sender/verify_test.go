@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"mittente/internal/account"
+	"mittente/internal/record"
 )
 
 // The records to publish, in the form that other tools rely on.
@@ -115,7 +116,7 @@ var keyed = []string{"own", "rsa", "ed", "spf", "dmarc"}
 
 // publish puts records in the name server; OWN, RSA, ED and UPPER in them stand
 // for expected values.
-func (h *house) publish(records []Record, zone map[string][]string) {
+func (h *house) publish(records []record.Record, zone map[string][]string) {
 	expected := strings.NewReplacer("OWN", records[0].Value, "RSA", records[1].Value, "ED", records[2].Value, "UPPER", strings.ToUpper(records[0].Value))
 	for i, r := range records {
 		var published []string
@@ -128,7 +129,7 @@ func (h *house) publish(records []Record, zone map[string][]string) {
 	}
 }
 
-func expectChecks(t *testing.T, checks []Check, records []Record, ok string) {
+func expectChecks(t *testing.T, checks []record.Check, records []record.Record, ok string) {
 	t.Helper()
 	var fine []string
 	for i, c := range checks {
@@ -168,54 +169,13 @@ func TestFoundIsBounded(t *testing.T) {
 	}
 	h.zone.set("_mittente.example.com", many...)
 	_, checks, err := h.VerifyDomain(t.Context(), h.user.Account, "example.com")
-	if err != nil || len(checks[0].Found) != maxFound {
+	if err != nil || len(checks[0].Found) != 10 {
 		t.Fatalf("%d records shown, %v", len(checks[0].Found), err)
 	}
 	for _, text := range checks[0].Found {
-		if len(text) > maxShown+2 {
+		if len(text) > 600+2 {
 			t.Errorf("%d octets shown", len(text))
 		}
-	}
-}
-
-// What counts as a record that is as expected.
-func TestSatisfied(t *testing.T) {
-	dkim := Record{Purpose: PurposeDKIM, Value: "v=DKIM1; k=ed25519; p=AbC+/="}
-	viaRSA := Record{Purpose: PurposeDKIM, Value: "v=DKIM1; k=rsa; p=AbC+/="}
-	spf := Record{Purpose: PurposeSPF, Value: "v=spf1 a:relay.example.net ~all"}
-	dmarc := Record{Purpose: PurposeDMARC}
-	cases := []struct {
-		name string
-		r    Record
-		text string
-		want bool
-	}{
-		{"the same", dkim, dkim.Value, true},
-		{"other spacing", dkim, "v=DKIM1;k=ed25519;p= AbC\t+/= ;", true},
-		{"other order and tags", dkim, "t=s; p=AbC+/=; n=x; k=ed25519", true},
-		{"case of the key", dkim, "v=DKIM1; k=ed25519; p=abc+/=", false},
-		{"revoked", dkim, "v=DKIM1; k=ed25519; p=", false},
-		{"no key", dkim, "v=DKIM1; k=ed25519", false},
-		{"cut off", dkim, "v=DKIM1; k=ed25519; p=AbC+", false},
-		{"another type", dkim, "v=DKIM1; p=AbC+/=", false},
-		{"the type that is meant when missing", viaRSA, "p=AbC+/=", true},
-		{"empty", dkim, "", false},
-		{"SPF as proposed", spf, spf.Value, true},
-		{"SPF with others", spf, "v=spf1 mx include:x.example A:Relay.Example.NET -all", true},
-		{"SPF that denies us", spf, "v=spf1 -a:relay.example.net", false},
-		{"SPF of a longer name", spf, "v=spf1 a:relay.example.net.evil ~all", false},
-		{"SPF of another version", spf, "v=spf10 a:relay.example.net", false},
-		{"no SPF", spf, "a:relay.example.net", false},
-		{"SPF after all", spf, "v=spf1 -all a:relay.example.net", false},
-		{"DMARC", dmarc, "v=DMARC1;p=none", true},
-		{"no DMARC", dmarc, "p=none", false},
-	}
-	for _, c := range cases {
-		t.Run(c.name, func(t *testing.T) {
-			if got := c.r.satisfied([]string{"something else", c.text}); got != c.want {
-				t.Errorf("%q: %t", c.text, got)
-			}
-		})
 	}
 }
 
@@ -255,19 +215,4 @@ func TestSPFAdvice(t *testing.T) {
 			}
 		})
 	}
-}
-
-// What the DNS has is written by strangers.
-func FuzzSatisfied(f *testing.F) {
-	for _, s := range []string{"", ";", "v=DKIM1; k=rsa; p=AA", "v=spf1", "=;=", "p=\xff;p", "v=DMARC1"} {
-		f.Add(s)
-	}
-	f.Fuzz(func(t *testing.T, text string) {
-		for _, purpose := range []string{PurposeOwnership, PurposeDKIM, PurposeSPF, PurposeDMARC} {
-			r := Record{Purpose: purpose, Value: "v=DKIM1 p; p=QUJD; k=rsa"}
-			if r.satisfied([]string{text}) && text == "" {
-				t.Fatal("nothing satisfies", purpose)
-			}
-		}
-	})
 }

@@ -18,6 +18,7 @@ import (
 	"mittente/internal/db"
 	"mittente/internal/event"
 	"mittente/internal/id"
+	"mittente/internal/letter"
 	"mittente/internal/mail"
 	"mittente/internal/queue"
 	"mittente/internal/sender"
@@ -56,11 +57,13 @@ func open(t *testing.T, cfg db.Config) *house {
 	d, err := db.Open(ctx, cfg, nil)
 	check(t, err)
 	t.Cleanup(func() { check(t, d.Close()) })
-	check(t, d.Migrate(ctx, account.Schema(), event.Schema(), alert.Schema(), spool.Schema(), signer.Schema(), sender.Schema(), queue.Schema(), submission.Schema()))
+	check(t, d.Migrate(ctx, account.Schema(), event.Schema(), alert.Schema(), spool.Schema(), signer.Schema(), letter.Schema(), sender.Schema(), queue.Schema(), submission.Schema()))
 	h := &house{db: d, accounts: account.New(d, account.Deps{}, nil), spool: spool.New(d, spool.Config{}, nil)}
 	keys, err := signer.New(signer.Deps{DB: d, Secret: signer.Secret{1}, Hostname: "relay.example"}, nil)
 	check(t, err)
-	h.senders, err = sender.New(sender.Deps{DB: d, Signer: keys, Hostname: "relay.example", LinkKey: [32]byte{1}}, nil)
+	letters, err := letter.New(d, [32]byte{1})
+	check(t, err)
+	h.senders, err = sender.New(sender.Deps{DB: d, Signer: keys, Letters: letters, Hostname: "relay.example"}, nil)
 	check(t, err)
 	h.queue = queue.New(queue.Deps{DB: d, Spool: h.spool}, nil)
 	check(t, h.queue.Start(ctx, "relay.example"))

@@ -1,15 +1,13 @@
-package sender
+// Package record knows the DNS records that a sender domain publishes, and what the DNS has of them.
+package record
 
 import (
 	"fmt"
 	"slices"
 	"strings"
 
-	"mittente/internal/db"
 	"mittente/internal/dkim"
-	"mittente/internal/id"
 	"mittente/internal/mail"
-	"mittente/internal/signer"
 )
 
 // The purposes of a Record.
@@ -19,6 +17,10 @@ const (
 	PurposeSPF       = "spf"       // proposed: names this relay as a source
 	PurposeDMARC     = "dmarc"     // proposed: asks receivers to report
 )
+
+// KeySigns is the KeyState of a key that signs (signer.StateActive): its record
+// is one of those that prove the domain.
+const KeySigns = "active"
 
 // ownershipPrefix begins the ownership record; other tools rely on it.
 const ownershipPrefix = "mittente-verify="
@@ -31,54 +33,20 @@ type Record struct {
 	Value   string `json:"value"` // strings of a TXT record joined; they hold 255 octets each (RFC 1035 §3.3.14)
 	// KeyState is that of the key of a PurposeDKIM record: one that is next is
 	// published before it signs, one that is retired until it is revoked.
-	KeyState signer.State `json:"key_state,omitempty"`
+	KeyState string `json:"key_state,omitempty"`
 }
 
-// Records returns what to publish for a domain of an account; also for the
-// domain of the hostname, whose keys sign for those who have none. ErrNotFound
-// when the account has none of that name.
-func (s *Senders) Records(tx *db.Tx, owner id.Account, name mail.Domain) ([]Record, error) {
-	d, err := s.find(tx, owner, name)
-	switch {
-	case err != nil:
-		return nil, err
-	case d != nil:
-		return s.records(tx, *d)
-	case name == s.deps.Signer.Host() && name != "":
-		return s.hostRecords(tx)
-	}
-	_, err = s.DomainByName(tx, owner, name)
-	return nil, err
+// Ownership returns the record that proves a domain by a token.
+func Ownership(domain mail.Domain, token string) Record {
+	return Record{Purpose: PurposeOwnership, Type: "TXT", Name: "_mittente." + string(domain), Value: ownershipPrefix + token}
 }
 
-func (s *Senders) records(tx *db.Tx, d Domain) ([]Record, error) {
-	keys, err := s.keyRecords(tx, d.Account, d.Name)
-	ownership := Record{Purpose: PurposeOwnership, Type: "TXT", Name: "_mittente." + string(d.Name), Value: ownershipPrefix + d.Token}
-	return slices.Concat([]Record{ownership}, keys, s.proposed(d.Name)), err
-}
-
-// hostRecords are those of the hostname's domain, which needs no proof.
-func (s *Senders) hostRecords(tx *db.Tx) ([]Record, error) {
-	host := s.deps.Signer.Host()
-	keys, err := s.keyRecords(tx, id.Account{}, host)
-	return append(keys, s.proposed(host)...), err
-}
-
-func (s *Senders) keyRecords(tx *db.Tx, owner id.Account, name mail.Domain) ([]Record, error) {
-	keys, err := s.deps.Signer.Keys(tx, owner, name)
-	records := make([]Record, 0, len(keys))
-	for _, k := range keys {
-		if k.State != signer.StateRevoked {
-			records = append(records, Record{Purpose: PurposeDKIM, Type: "TXT", Name: k.RecordName, Value: k.RecordValue, KeyState: k.State})
-		}
-	}
-	return records, err
-}
-
-func (s *Senders) proposed(name mail.Domain) []Record {
+// Proposed returns the records that let receivers trust what this relay, called
+// host, sends from a domain.
+func Proposed(domain mail.Domain, host string) []Record {
 	return []Record{
-		{Purpose: PurposeSPF, Type: "TXT", Name: string(name), Value: "v=spf1 a:" + s.deps.Hostname + " ~all"}, // RFC 7208 §5.3
-		{Purpose: PurposeDMARC, Type: "TXT", Name: "_dmarc." + string(name), Value: "v=DMARC1; p=none"},        // RFC 7489 §6.3
+		{Purpose: PurposeSPF, Type: "TXT", Name: string(domain), Value: "v=spf1 a:" + host + " ~all"},     // RFC 7208 §5.3
+		{Purpose: PurposeDMARC, Type: "TXT", Name: "_dmarc." + string(domain), Value: "v=DMARC1; p=none"}, // RFC 7489 §6.3
 	}
 }
 
