@@ -49,7 +49,7 @@ LIST
 # package, the program it is unpacked for: what it is needed for
 unpacked() {
 	cat <<'LIST'
-exim4-daemon-light usr/sbin/exim4:Exim as the mail server that receives
+exim4-daemon-light usr/sbin/exim4:Exim as the mail server that receives, and as a client that sends in chunks
 opensmtpd usr/sbin/smtpd:OpenSMTPD as the mail server that receives
 LIST
 }
