@@ -172,9 +172,8 @@ func (a *Accounts) load(ctx context.Context, name string) (*record, error) {
 	_, generation, _ := a.records.Get(name)
 	var r *record
 	err := a.db.View(ctx, func(tx *db.Tx) error {
-		u, err := scanUser(tx.Row(sqlUserByName, name))
-		missing := errors.Is(err, sql.ErrNoRows)
-		if err != nil && !missing {
+		u, missing, err := a.userOrAnother(tx, name)
+		if err != nil {
 			return err
 		}
 		verifiers, err := db.Collect(tx, scanVerifier, sqlVerifiers, u.ID, db.Micros(db.Now()))
@@ -191,6 +190,25 @@ func (a *Accounts) load(ctx context.Context, name string) (*record, error) {
 		a.records.Put(name, r, 1, generation)
 	}
 	return r, nil
+}
+
+// userOrAnother returns the user of that name. When it is missing it returns
+// some other, so that one look-up finds something and one does not either way:
+// how long it takes is not to tell who is there.
+func (a *Accounts) userOrAnother(tx *db.Tx, name string) (u User, missing bool, err error) {
+	u, err = scanUser(tx.Row(sqlUserByName, name))
+	missing = errors.Is(err, sql.ErrNoRows)
+	if err != nil && !missing {
+		return User{}, false, err
+	}
+	other, err := scanUser(tx.Row(sqlAnyUser, missing))
+	if err != nil && !errors.Is(err, sql.ErrNoRows) {
+		return User{}, false, err
+	}
+	if missing {
+		u = other
+	}
+	return u, missing, nil
 }
 
 func newRecord(u User, verifiers []verifier) *record {

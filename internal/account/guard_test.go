@@ -207,7 +207,6 @@ func TestUnknownUserTakesTheSameTime(t *testing.T) {
 	h := open(t)
 	u, _ := h.add(t, NewUser{Active: true})
 	h.do(t, func(tx *db.Tx) error { _, err := h.SetPassword(tx, u.Name, time.Hour); return err }) // two passwords
-	names := []string{u.Name, "s1_99"}
 	for name, try := range map[string]func(name string, client netip.Addr) error{
 		"PLAIN": func(name string, client netip.Addr) error {
 			_, err := h.Authenticate(t.Context(), AuthAttempt{Name: name, Password: wrong(1), TLS: true, Client: client})
@@ -224,25 +223,40 @@ func TestUnknownUserTakesTheSameTime(t *testing.T) {
 			return err
 		},
 	} {
-		var took [2][]time.Duration
-		for n := range 500 {
-			for i := range names {
-				i := (i + n) % 2 // who comes first alternates, and so does any drift
-				client := netip.AddrFrom4([4]byte{10, byte(n >> 8), byte(n), byte(i)})
-				start := time.Now()
-				err := try(names[i], client)
-				took[i] = append(took[i], time.Since(start))
-				if refused, ok := errors.AsType[*AuthError](err); !ok || refused.Reason != BadCredentials || !refused.User.IsZero() {
-					t.Fatalf("%s as %s: %v", name, names[i], err)
-				}
+		var there, not time.Duration
+		for range 3 { // what one round shows may be the machine's, what all show is ours
+			there, not = h.compare(t, [2]string{u.Name, "s1_99"}, try)
+			t.Logf("%s: %v for a user, %v for none", name, there, not)
+			if alike(there, not) {
+				break
 			}
 		}
-		there, not := median(took[0]), median(took[1])
-		t.Logf("%s: %v for a user, %v for none", name, there, not)
-		if difference := (there - not).Abs(); difference > max(there, not)/5 {
+		if !alike(there, not) {
 			t.Errorf("%s: %v for a user, %v for none", name, there, not)
 		}
 	}
+}
+
+func alike(a, b time.Duration) bool { return (a - b).Abs() <= max(a, b)/5 }
+
+// compare returns the medians of what refusals of two names take, 1,000 tries in all.
+func (h *house) compare(t *testing.T, names [2]string, try func(name string, client netip.Addr) error) (first, second time.Duration) {
+	t.Helper()
+	h.forgive()
+	var took [2][]time.Duration
+	for n := range 500 {
+		for i := range names {
+			i := (i + n) % 2 // who comes first alternates, and so does any drift
+			client := netip.AddrFrom4([4]byte{10, byte(n >> 8), byte(n), byte(i)})
+			start := time.Now()
+			err := try(names[i], client)
+			took[i] = append(took[i], time.Since(start))
+			if refused, ok := errors.AsType[*AuthError](err); !ok || refused.Reason != BadCredentials || !refused.User.IsZero() {
+				t.Fatalf("%s: %v", names[i], err)
+			}
+		}
+	}
+	return median(took[0]), median(took[1])
 }
 
 func median(all []time.Duration) time.Duration {

@@ -36,6 +36,7 @@ const (
 // Users.
 const (
 	sqlUserByName db.SQL = selectUser + ` WHERE u.name = $1 AND u.removed_at = 0`
+	sqlAnyUser    db.SQL = selectUser + ` WHERE u.removed_at = 0 AND CAST($1 AS BOOLEAN) ORDER BY u.name LIMIT 1`
 	sqlUserByID   db.SQL = selectUser + ` WHERE u.id = $1`
 	sqlUsers      db.SQL = selectUser + `
 		WHERE (CAST($1 AS BIGINT) = 0 OR a.number = CAST($1 AS BIGINT))
