@@ -12,6 +12,9 @@ const (
 	// transaction each. Fresh mail does not come this way.
 	claimApart = 50 * time.Millisecond
 	claimRetry = time.Second // after trouble of the database
+	// claimIdle is how long the claimer sleeps at most: every change signals, this
+	// is for a clock that was set, and for what nobody thought of.
+	claimIdle = time.Minute
 	// claimLean is how long, at most, what is due and has no room waits to be
 	// looked at again. Room that is made signals before.
 	claimLean = 2 * time.Second
@@ -40,7 +43,7 @@ func (d *Dispatcher) claim(ctx context.Context) {
 			}
 			d.deps.Log.LogAttrs(ctx, slog.LevelError, "claim failed", slog.Any("error", err))
 			d.claimed(err)
-			next = time.Now().Add(claimRetry)
+			next = d.deps.Clock().Add(claimRetry)
 		}
 		d.mu.Lock()
 		d.arm(next) // unless a deferral that was settled meanwhile is due earlier
@@ -68,7 +71,7 @@ func (d *Dispatcher) claimDue(ctx context.Context) (next time.Time, err error) {
 		if n == 0 {
 			return time.Time{}, nil
 		}
-		items, err := d.deps.Queue.Claim(ctx, n, time.Now())
+		items, err := d.deps.Queue.Claim(ctx, n, d.deps.Clock())
 		d.admit(context.WithoutCancel(ctx), items)
 		if err != nil {
 			return time.Time{}, err
@@ -93,7 +96,7 @@ func (d *Dispatcher) nextClaim(ctx context.Context, took int) (time.Time, error)
 	if !ok {
 		return time.Time{}, nil
 	}
-	now := time.Now()
+	now := d.deps.Clock()
 	if next.After(now) {
 		return later(next, now.Add(claimApart)), nil
 	}
@@ -147,16 +150,13 @@ func (d *Dispatcher) arm(due time.Time) {
 	signal(d.rearm)
 }
 
-// untilArmed is how long the claimer may sleep.
+// untilArmed is how long the claimer may sleep: until something is due, but not
+// for long, because the clock by which it is due may be set.
 func (d *Dispatcher) untilArmed() time.Duration {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.armed.IsZero() {
-		return idle
+		return claimIdle
 	}
-	return max(0, time.Until(d.armed))
+	return max(0, min(d.armed.Sub(d.deps.Clock()), claimIdle))
 }
-
-// idle is how long the claimer sleeps when it knows of nothing that will be
-// due: every change signals, this is for what nobody thought of.
-const idle = time.Hour

@@ -66,6 +66,7 @@ type Deps struct {
 	Senders Signers
 	Speed   func(context.Context, id.Account, string) Speed         // of an account and its user of that name, from memory; nil: none
 	MinTLS  func(context.Context, id.List) (route.TLSPolicy, error) // what a list demands; nil: nothing
+	Clock   func() time.Time                                        // the wall clock, by which mail is due; nil: the system's
 	Log     *slog.Logger
 	Reg     prometheus.Registerer // nil: metrics are kept to itself
 }
@@ -166,6 +167,9 @@ type Dispatcher struct {
 func New(deps Deps, cfg Config) (*Dispatcher, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
+	}
+	if deps.Clock == nil {
+		deps.Clock = time.Now
 	}
 	cfg = cfg.withDefaults()
 	limits, err := throttle.NewTable(cfg.Sites, cfg.PerSite)

@@ -41,13 +41,16 @@ type house struct {
 	disk    *disk
 	logged  *lockedBuffer
 	reg     *prometheus.Registry
-	paused  atomic.Bool // theList
+	paused  atomic.Bool  // theList
+	jump    atomic.Int64 // by how much the clock on the wall was set
 
 	speeds sync.Map // id.Account or the name of a user → int64
 }
 
 // theList is that of all messages.
 var theList = id.New[id.List]()
+
+func (h *house) clock() time.Time { return time.Now().Add(time.Duration(h.jump.Load())) }
 
 func (h *house) speedOf(_ context.Context, a id.Account, user string) Speed {
 	of := func(key any) int64 {
@@ -76,11 +79,11 @@ func newHouse(tb testing.TB, cfg Config) *house {
 	content := spool.New(d, spool.Config{}, nil)
 	h.queue = queue.New(queue.Deps{
 		DB: d, Spool: content, Jitter: func() float64 { return 0.5 },
-		Paused: func(_ *db.Tx, l id.List) bool { return h.paused.Load() && l == theList },
+		Clock: h.clock, Paused: func(_ *db.Tx, l id.List) bool { return h.paused.Load() && l == theList },
 	}, nil)
 	h.must(h.queue.Start(tb.Context(), "here"))
 	h.Dispatcher, err = New(Deps{
-		DB: d, Queue: h.queue, Spool: content, Courier: h.courier, Senders: h.signers, Speed: h.speedOf,
+		DB: d, Queue: h.queue, Spool: content, Courier: h.courier, Senders: h.signers, Speed: h.speedOf, Clock: h.clock,
 		Log: slog.New(slog.NewJSONHandler(h.logged, nil)), Reg: h.reg,
 	}, cfg)
 	h.must(err)
@@ -146,7 +149,7 @@ func (h *house) accept(l letterTo) []queue.Item {
 	m := &queue.Message{
 		ID: id.New[id.Message](), Account: l.account, List: theList, UserName: cmp.Or(l.user, "s1_1"), Priority: l.priority,
 		From: mail.ReversePath{Address: address("sender@example.com")}, SigningDomain: l.domain,
-		Size: c.Size, HeaderSize: len(header), Content: c.ID, AcceptedAt: time.Now().Truncate(time.Microsecond),
+		Size: c.Size, HeaderSize: len(header), Content: c.ID, AcceptedAt: h.clock().Truncate(time.Microsecond),
 	}
 	var paths []mail.Rcpt
 	for _, a := range l.to {

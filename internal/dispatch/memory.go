@@ -68,7 +68,7 @@ func (d *Dispatcher) admit(ctx context.Context, items []queue.Item) {
 		switch {
 		case item.Recipient.State != queue.Leased:
 			signal(d.due)
-		case d.draining || d.count >= d.cfg.MaxRecipients:
+		case d.draining || d.count >= d.cfg.MaxRecipients || d.usedUp(item.Message.Account, now):
 			item.Bytes = nil
 			d.overflow = append(d.overflow, item)
 		default:

@@ -117,6 +117,13 @@ func (d *Dispatcher) refreshSpeeds(ctx context.Context) {
 	}
 }
 
+// usedUp reports whether the speed of an account is. Its mail comes in all the
+// same when the first of it tells that there is a speed. The lock is held.
+func (d *Dispatcher) usedUp(a id.Account, now time.Time) bool {
+	p := d.paces.account[a]
+	return p != nil && p.Free(now) < 1
+}
+
 // takePace takes an entry's place in the speeds that hold for it. When that of
 // the user is used up, it returns when the entry's turn comes. The lock is held.
 func (d *Dispatcher) takePace(e *entry, now time.Time) (later time.Time) {

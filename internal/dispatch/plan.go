@@ -140,6 +140,9 @@ func (d *Dispatcher) proceed(dom *domain, waiting []*entry) []report {
 		return reportsOf(waiting, *dom.outcome, now)
 	}
 	s := d.site(dom.plan.Site)
+	for _, e := range waiting {
+		e.site = s
+	}
 	if s.Dead(now) {
 		return s.postpone(waiting, now)
 	}

@@ -69,10 +69,22 @@ func (d *Dispatcher) commit(ctx context.Context, reports []report) error {
 }
 
 func (d *Dispatcher) write(tx *db.Tx, r report) (queue.Recipient, error) {
+	r = d.onTheWall(r)
 	if !r.due.IsZero() {
 		return d.deps.Queue.Postpone(tx, r.entry.item(), r.outcome, r.due)
 	}
 	return d.deps.Queue.Settle(tx, r.entry.item(), r.outcome, r.at)
+}
+
+// onTheWall gives a report the times of the clock on the wall as it stands now:
+// the clock may have been set since the attempt.
+func (d *Dispatcher) onTheWall(r report) report {
+	now, wall := time.Now(), d.deps.Clock()
+	if !r.due.IsZero() {
+		r.due = wall.Add(r.due.Sub(now))
+	}
+	r.at = wall.Add(r.at.Sub(now))
+	return r
 }
 
 // settled notes what was committed: log, metrics, memory and the next due time.
