@@ -71,7 +71,7 @@ func (q *Queue) Settle(tx *db.Tx, item Item, o mail.Outcome, at time.Time) (Reci
 // then, expires. What it returns is as with Settle, ErrLeaseLost included. It may be
 // repeated.
 func (q *Queue) Postpone(tx *db.Tx, item Item, o mail.Outcome, due time.Time) (Recipient, error) {
-	at := db.Now()
+	at := q.deps.Clock().UTC().Truncate(time.Microsecond)
 	end := item.Message.AcceptedAt.Add(q.schedule(tx, item.Message.List).Lifetime)
 	r, err := postponed(item, o, at, due, end)
 	if err != nil {

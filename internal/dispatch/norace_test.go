@@ -1,0 +1,5 @@
+//go:build !race
+
+package dispatch
+
+const million = 1_000_000
