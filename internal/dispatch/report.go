@@ -27,21 +27,35 @@ func (d *Dispatcher) tell(ctx context.Context) {
 	}
 	tick := time.NewTicker(tellEvery)
 	defer tick.Stop()
-	written, fresh := make(map[standing]string), true
+	var written map[standing]string // nil: nobody knows what an earlier start has left
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
 		}
-		if err := d.tellOnce(ctx, written, fresh); err != nil {
-			if ctx.Err() == nil {
-				d.deps.Log.LogAttrs(ctx, slog.LevelWarn, "what holds mail up can't be written down", slog.Any("error", err))
+		var err error
+		if written == nil {
+			if err = d.clear(ctx); err == nil {
+				written = make(map[standing]string)
 			}
-			continue
 		}
-		fresh = false
+		if err == nil {
+			err = d.tellOnce(ctx, written)
+		}
+		if err != nil && ctx.Err() == nil {
+			d.deps.Log.LogAttrs(ctx, slog.LevelWarn, "what holds mail up can't be written down", slog.Any("error", err))
+		}
 	}
+}
+
+// clear takes back what an earlier start of this node has told.
+func (d *Dispatcher) clear(ctx context.Context) error {
+	err := d.deps.DB.Batch(ctx, func(tx *db.Tx) error { return reason.Clear(tx, d.cfg.Node) })
+	if err != nil {
+		return fmt.Errorf("dispatch: %w", err)
+	}
+	return nil
 }
 
 // standing names what a row tells of.
@@ -51,26 +65,20 @@ type standing struct {
 }
 
 // tellOnce brings what is written to what stands now.
-func (d *Dispatcher) tellOnce(ctx context.Context, written map[standing]string, fresh bool) error {
+func (d *Dispatcher) tellOnce(ctx context.Context, written map[standing]string) error {
 	now := d.standing(time.Now())
-	var rows []reason.Row
+	var changed []reason.Row
 	for s, doc := range now {
 		if written[s] != doc {
-			rows = append(rows, reason.Row{Kind: s.kind, Name: s.name, Report: []byte(doc)})
+			changed = append(changed, reason.Row{Kind: s.kind, Name: s.name, Report: []byte(doc)})
 		}
 	}
 	for s := range written {
 		if _, still := now[s]; !still {
-			rows = append(rows, reason.Row{Kind: s.kind, Name: s.name})
+			changed = append(changed, reason.Row{Kind: s.kind, Name: s.name})
 		}
 	}
-	if fresh {
-		err := d.deps.DB.Batch(ctx, func(tx *db.Tx) error { return reason.Clear(tx, d.cfg.Node) })
-		if err != nil {
-			return fmt.Errorf("dispatch: %w", err)
-		}
-	}
-	for slice := range slices.Chunk(rows, tellSlice) {
+	for slice := range slices.Chunk(changed, tellSlice) {
 		err := d.deps.DB.Batch(ctx, func(tx *db.Tx) error { return reason.Write(tx, d.cfg.Node, slice) })
 		if err != nil {
 			return fmt.Errorf("dispatch: %w", err)
@@ -86,22 +94,42 @@ func (d *Dispatcher) tellOnce(ctx context.Context, written map[standing]string, 
 	return nil
 }
 
+// rows is what is told, in the making.
+type rows map[standing]string
+
+func (r rows) put(kind reason.Kind, name string, v any) {
+	if doc, err := json.Marshal(v); err == nil {
+		r[standing{kind, name}] = string(doc)
+	}
+}
+
 // standing is what holds mail up now.
 func (d *Dispatcher) standing(now time.Time) map[standing]string {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	all := make(map[standing]string)
-	put := func(kind reason.Kind, name string, v any) {
-		if doc, err := json.Marshal(v); err == nil {
-			all[standing{kind, name}] = string(doc)
+	all := make(rows)
+	if h := d.house(); h != (reason.House{}) {
+		all.put(reason.OfHouse, "", h)
+	}
+	d.putSites(all, now)
+	for a, p := range d.paces.account {
+		if p.Free(now) < 1 && len(all) < 2*maxTold {
+			all.put(reason.OfAccount, a.String(), p.report(now))
 		}
 	}
-	if h := d.house(); h != (reason.House{}) {
-		put(reason.OfHouse, "", h)
+	for u, p := range d.paces.user {
+		if p.Free(now) < 1 && len(all) < 2*maxTold {
+			all.put(reason.OfUser, u, p.report(now))
+		}
 	}
+	return all
+}
+
+// putSites tells of sites, and which domains' mail goes there. The lock is held.
+func (d *Dispatcher) putSites(all rows, now time.Time) {
 	for name, s := range d.sites {
-		if len(all) < maxTold && s.lasts(now) {
-			put(reason.OfSite, name, d.siteReport(s, now))
+		if lasts := s.lasts(now); lasts && len(all) < maxTold {
+			all.put(reason.OfSite, name, d.siteReport(s, now))
 		}
 	}
 	for name, dom := range d.domains {
@@ -109,20 +137,9 @@ func (d *Dispatcher) standing(now time.Time) map[standing]string {
 			continue
 		}
 		if _, ok := all[standing{reason.OfSite, dom.plan.Site}]; ok {
-			put(reason.OfDomain, string(name), reason.Domain{Site: dom.plan.Site})
+			all.put(reason.OfDomain, string(name), reason.Domain{Site: dom.plan.Site})
 		}
 	}
-	for a, p := range d.paces.account {
-		if p.Free(now) < 1 && len(all) < 2*maxTold {
-			put(reason.OfAccount, a.String(), p.report(now))
-		}
-	}
-	for u, p := range d.paces.user {
-		if p.Free(now) < 1 && len(all) < 2*maxTold {
-			put(reason.OfUser, u, p.report(now))
-		}
-	}
-	return all
 }
 
 // lasts reports whether there is something to tell of a site: it is dead, or has

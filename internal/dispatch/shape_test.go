@@ -162,7 +162,7 @@ func TestSpeedOfAUser(t *testing.T) {
 		if waiting.Last != reason.Aside(reason.SayPace) || waiting.Attempts != 0 {
 			t.Errorf("%+v", waiting)
 		}
-		if why := h.Explain(reason.State{Recipient: waiting}); why.Code != reason.SpeedUser || why.Next.Sub(time.Now()) > 3*time.Minute+time.Second {
+		if why := h.Explain(reason.State{Recipient: waiting}); why.Code != reason.SpeedUser || time.Until(why.Next) > 3*time.Minute+time.Second {
 			t.Errorf("%+v", why)
 		}
 		time.Sleep(time.Minute)

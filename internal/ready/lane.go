@@ -184,8 +184,6 @@ func (f *fifo[T]) unshift(v T) {
 	f.n++
 }
 
-func (f *fifo[T]) peek() T { return f.items[f.first] }
-
 func (f *fifo[T]) pop() T {
 	v := f.items[f.first]
 	var zero T

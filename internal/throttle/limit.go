@@ -5,6 +5,7 @@ import (
 	_ "embed" // the table of providers
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -103,7 +104,7 @@ func NewTable(own []Rule, connections int) (*Table, error) {
 		return nil, fmt.Errorf("throttle: the built-in table: %w", err)
 	}
 	t := &Table{groups: make(map[string]*Group), fallback: max(1, connections)}
-	for _, r := range append(own[:len(own):len(own)], builtin.Site...) {
+	for _, r := range append(slices.Clip(own), builtin.Site...) {
 		if err := r.Validate(); err != nil {
 			return nil, fmt.Errorf("throttle: %w", err)
 		}

@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-func site(connections int) *Site { return NewSite(Limit{Connections: connections}, nil, epoch) }
+func site() *Site { return NewSite(Limit{Connections: 20}, nil, epoch) }
 
 // run lets n deliveries begin and end one after the other.
 func (s *Site) run(n int, now time.Time, sign Sign) {
@@ -17,7 +17,7 @@ func (s *Site) run(n int, now time.Time, sign Sign) {
 
 func TestWindowOpensWithSuccess(t *testing.T) {
 	t.Parallel()
-	s := site(20)
+	s := site()
 	if s.Window() != 5 {
 		t.Errorf("begins at %d", s.Window())
 	}
@@ -34,7 +34,7 @@ func TestWindowOpensWithSuccess(t *testing.T) {
 // After trouble the window opens slowly.
 func TestWindowHalvesWhenTheSiteIsBusy(t *testing.T) {
 	t.Parallel()
-	s := site(20)
+	s := site()
 	s.run(15, epoch, Good)
 	for _, want := range []int{10, 5, 2, 1, 1} {
 		s.run(1, epoch, Busy)
@@ -68,7 +68,7 @@ func TestWindowHalvesWhenTheSiteIsBusy(t *testing.T) {
 // Deliveries that were under way together are one sign.
 func TestWindowHalvesOnceForAll(t *testing.T) {
 	t.Parallel()
-	s := site(20)
+	s := site()
 	s.run(15, epoch, Good)
 	for range 20 {
 		s.Begin(epoch)
@@ -84,7 +84,7 @@ func TestWindowHalvesOnceForAll(t *testing.T) {
 // A site that refuses some while it serves others is not dead.
 func TestAwayWhileOthersRun(t *testing.T) {
 	t.Parallel()
-	s := site(20)
+	s := site()
 	s.run(15, epoch, Good)
 	for range 12 {
 		s.Begin(epoch)
@@ -106,7 +106,7 @@ func TestAwayWhileOthersRun(t *testing.T) {
 // minutes; one probe at a time; its success opens the window.
 func TestDead(t *testing.T) {
 	t.Parallel()
-	s, now := site(20), epoch
+	s, now := site(), epoch
 	for i, seconds := range []int{5, 10, 20, 40, 80, 160, 300, 300, 300} {
 		if b, _ := s.Check(now); b != Nothing {
 			t.Fatalf("probe %d is bound by %q", i, b)
@@ -140,10 +140,12 @@ func TestDeadAsLongAsItAsks(t *testing.T) {
 		ask, want time.Duration
 		asked     bool
 	}{
-		{0, 5 * time.Second, false}, {time.Second, 5 * time.Second, false},
-		{10 * time.Minute, 10 * time.Minute, true}, {24 * time.Hour, time.Hour, true},
+		{0, 5 * time.Second, false},
+		{time.Second, 5 * time.Second, false},
+		{10 * time.Minute, 10 * time.Minute, true},
+		{24 * time.Hour, time.Hour, true},
 	} {
-		s := site(20)
+		s := site()
 		s.Begin(epoch)
 		s.End(epoch, epoch, Away, c.ask)
 		if _, until := s.Check(epoch); until.Sub(epoch) != c.want || s.Asked() != c.asked {
@@ -155,7 +157,7 @@ func TestDeadAsLongAsItAsks(t *testing.T) {
 // What is ours says nothing of the site.
 func TestNoSign(t *testing.T) {
 	t.Parallel()
-	s := site(20)
+	s := site()
 	s.Begin(epoch)
 	if s.End(epoch, epoch, None, 0) || s.Window() != 5 || s.Moves(epoch) {
 		t.Errorf("%+v", s)
@@ -164,12 +166,12 @@ func TestNoSign(t *testing.T) {
 
 func TestMoves(t *testing.T) {
 	t.Parallel()
-	s := site(20)
+	s := site()
 	for _, c := range []struct {
 		took, ago time.Duration
 		moves     bool
 	}{{30 * time.Second, 0, false}, {time.Second, 30 * time.Second, true}, {time.Second, 31 * time.Second, false}} {
-		*s = *site(20)
+		*s = *site()
 		s.Begin(epoch)
 		s.End(epoch, epoch.Add(c.took), Good, 0)
 		if got := s.Moves(epoch.Add(c.took + c.ago)); got != c.moves {
@@ -181,7 +183,7 @@ func TestMoves(t *testing.T) {
 // A dead site does not stay dead for a day because the clock was put back by one.
 func TestDeadWhenTheClockJumps(t *testing.T) {
 	t.Parallel()
-	s := site(20)
+	s := site()
 	s.Begin(epoch)
 	s.End(epoch, epoch, Away, 0)
 	if s.Dead(epoch.Add(-24 * time.Hour)) {
