@@ -12,7 +12,7 @@ import (
 	"time"
 
 	"mittente/internal/db"
-	"mittente/internal/queue"
+	"mittente/internal/node"
 	"mittente/internal/smtpserver"
 )
 
@@ -56,7 +56,7 @@ func (portsCmd) Run(ctx context.Context, a *app) error {
 
 // report returns what the running server has written of itself.
 func (h *house) report(ctx context.Context) (nodeReport, error) {
-	var newest queue.Report
+	var newest node.Report
 	err := h.db.View(ctx, func(tx *db.Tx) error {
 		reports, err := h.queue.Reports(tx)
 		for _, r := range reports {

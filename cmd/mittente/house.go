@@ -21,6 +21,7 @@ import (
 	"mittente/internal/event"
 	"mittente/internal/id"
 	"mittente/internal/letter"
+	"mittente/internal/node"
 	"mittente/internal/queue"
 	"mittente/internal/reason"
 	"mittente/internal/route"
@@ -112,7 +113,7 @@ func openHouse(ctx context.Context, l *loaded, deps houseDeps) (*house, error) {
 // furnish migrates and makes the rooms.
 func (h *house) furnish(ctx context.Context, deps houseDeps) error {
 	reg := deps.reg
-	if err := h.db.Migrate(ctx, account.Schema(), event.Schema(), alert.Schema(), spool.Schema(), signer.Schema(), letter.Schema(), sender.Schema(), queue.Schema(), reason.Schema(), submission.Schema()); err != nil {
+	if err := h.db.Migrate(ctx, account.Schema(), event.Schema(), alert.Schema(), spool.Schema(), signer.Schema(), letter.Schema(), sender.Schema(), queue.Schema(), node.Schema(), reason.Schema(), submission.Schema()); err != nil {
 		return fmt.Errorf("migrate the database: %w", err)
 	}
 	secret, err := h.secret(ctx)

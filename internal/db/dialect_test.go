@@ -25,6 +25,7 @@ import (
 	"mittente/internal/db"
 	"mittente/internal/event"
 	"mittente/internal/letter"
+	"mittente/internal/node"
 	"mittente/internal/queue"
 	"mittente/internal/reason"
 	"mittente/internal/sender"
@@ -37,7 +38,7 @@ const sqlType = "mittente/internal/db.SQL"
 
 // schemas are those of all rooms; TestSchemasAreAllKnown finds one that is missing.
 func schemas() []db.Schema {
-	return []db.Schema{account.Schema(), signer.Schema(), letter.Schema(), sender.Schema(), event.Schema(), queue.Schema(), reason.Schema(), spool.Schema(), alert.Schema(), submission.Schema()}
+	return []db.Schema{account.Schema(), signer.Schema(), letter.Schema(), sender.Schema(), event.Schema(), queue.Schema(), node.Schema(), reason.Schema(), spool.Schema(), alert.Schema(), submission.Schema()}
 }
 
 // statement is a constant of type db.SQL somewhere in the program.

@@ -12,6 +12,7 @@ import (
 	"mittente/internal/db"
 	"mittente/internal/id"
 	"mittente/internal/mail"
+	"mittente/internal/node"
 )
 
 const (
@@ -80,9 +81,9 @@ type candidate struct {
 // failed. What it returns is leased, also when it returns an error with it. It
 // takes several transactions, none longer than a few milliseconds.
 func (q *Queue) Claim(ctx context.Context, n int, now time.Time) ([]Item, error) {
-	lease := q.lease()
+	lease := q.Lease()
 	if lease.IsZero() {
-		return nil, fmt.Errorf("claim: %w", errNotStarted)
+		return nil, fmt.Errorf("claim: %w", node.ErrNotStarted)
 	}
 	items := make([]Item, 0, min(n, claimSlice))
 	for range claimRounds {

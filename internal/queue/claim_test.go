@@ -214,7 +214,7 @@ func TestClaimUsesIndexes(t *testing.T) {
 		{"EXPLAIN QUERY PLAN " + depthLeased, []any{1}, "recipient_leased"},
 		{"EXPLAIN QUERY PLAN " + depthHeld, []any{1}, "recipient_held"},
 		{"EXPLAIN QUERY PLAN " + reclaimLeases, []any{1, 1, 1}, "recipient_leased"},
-		{"EXPLAIN QUERY PLAN " + fenceDead, []any{1, 1}, "recipient_leased"},
+		{"EXPLAIN QUERY PLAN " + selectHolders, nil, "recipient_leased"},
 		{"EXPLAIN QUERY PLAN " + selectPending, waiting, "recipient_due"},
 		{"EXPLAIN QUERY PLAN " + selectParked, waiting, "recipient_parked"},
 		{"EXPLAIN QUERY PLAN " + selectHeld, waiting, "recipient_held"},

@@ -61,7 +61,7 @@ func (q *Queue) Enqueue(tx *db.Tx, m *Message, to []mail.Rcpt) ([]Recipient, err
 		return nil, fmt.Errorf("enqueue %s: %w", m.ID, err)
 	}
 	state, lease, paused := Pending, Lease{}, q.Paused(tx, m.List)
-	if held := q.lease(); !held.IsZero() && !paused && !q.full.Load() && q.roomOf(m.Account) >= len(to) {
+	if held := q.Lease(); !held.IsZero() && !paused && !q.full.Load() && q.roomOf(m.Account) >= len(to) {
 		state, lease = Leased, held
 	}
 	recipients := make([]Recipient, len(to))

@@ -61,17 +61,6 @@ type Recipient struct {
 	RawTo      string // the stored address when To can't be read from it; else empty
 }
 
-// Lease is the right of one node to attempt and settle a recipient. It carries
-// no time: it lives as long as the node's heartbeat, and dies with the
-// generation, which every start of the node raises.
-type Lease struct {
-	Node       int64 // number of the node, from 1
-	Generation int64 // starts of that node, from 1
-}
-
-// IsZero reports whether nobody holds the lease.
-func (l Lease) IsZero() bool { return l == Lease{} }
-
 // Item is a recipient that is leased to this node, with what is needed to attempt it.
 type Item struct {
 	Message   *Message // shared by the items of one message; never written to

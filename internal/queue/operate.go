@@ -324,7 +324,7 @@ SELECT id, wish FROM recipient WHERE wish <> '' AND lease_node = $1 AND lease_ge
 // attempt that runs is finished; what it defers becomes what was wished, with its
 // settlement. Settled for good, the wish is gone.
 func (q *Queue) Wishes(tx *db.Tx) ([]Wish, error) {
-	lease := q.lease()
+	lease := q.Lease()
 	list, err := db.Collect(tx, func(row db.Scanner) (w Wish, err error) {
 		err = row.Scan(&w.Recipient, &w.Do)
 		return w, err

@@ -15,6 +15,7 @@ import (
 
 	"mittente/internal/db"
 	"mittente/internal/id"
+	"mittente/internal/node"
 	"mittente/internal/spool"
 )
 
@@ -23,7 +24,7 @@ var (
 	// ErrLeaseLost says that a recipient is no longer leased to the one who
 	// wants to settle it: another start of the node, or another node, has it.
 	ErrLeaseLost = errors.New("queue: the lease is lost")
-	// ErrNotFound says that there is no message, recipient or node of that id or name.
+	// ErrNotFound says that there is no message or recipient of that id.
 	ErrNotFound = errors.New("queue: not found")
 	// ErrMove says that a recipient's state does not allow what was asked.
 	ErrMove = errors.New("queue: the state does not allow it")
@@ -84,12 +85,13 @@ func (d Deps) withDefaults() Deps {
 
 // Queue is the schedule of all mail. Its methods may be called concurrently.
 type Queue struct {
+	*node.Nodes // of which this process is one
+
 	deps    Deps
 	db      *db.DB
 	log     *slog.Logger
 	metrics *metrics
 
-	node     atomic.Pointer[node]   // nil until Start
 	full     atomic.Bool            // see Direct
 	turn     atomic.Pointer[[]byte] // the account that Claim served last
 	shares   shares
@@ -104,7 +106,9 @@ type Queue struct {
 // New makes a queue; it starts nothing. A nil registerer keeps its metrics to itself.
 func New(deps Deps, reg prometheus.Registerer) *Queue {
 	deps = deps.withDefaults()
-	return &Queue{deps: deps, db: deps.DB, log: deps.Log, metrics: newMetrics(reg), lists: make(chan struct{}, 1)}
+	q := &Queue{deps: deps, db: deps.DB, log: deps.Log, metrics: newMetrics(reg), lists: make(chan struct{}, 1)}
+	q.Nodes = node.New(deps.DB, func() time.Time { return q.deps.Clock() })
+	return q
 }
 
 //go:embed schema/*.sql

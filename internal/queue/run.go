@@ -7,10 +7,11 @@ import (
 	"time"
 
 	"mittente/internal/db"
+	"mittente/internal/node"
 )
 
 const (
-	reclaimEvery = heartbeatDead / 2
+	reclaimEvery = node.DeadAfter / 2
 	countEvery   = 15 * time.Second
 	retainEvery  = time.Hour
 	unparkEvery  = 5 * time.Second
@@ -22,8 +23,8 @@ const (
 // what is past its retention, until ctx ends. Call Start before it. Trouble of
 // the database is logged and tried again at the next turn.
 func (q *Queue) Run(ctx context.Context) error {
-	if q.lease().IsZero() {
-		return fmt.Errorf("queue: %w", errNotStarted)
+	if q.Lease().IsZero() {
+		return fmt.Errorf("queue: %w", node.ErrNotStarted)
 	}
 	for _, d := range []duty{
 		{"reclaim", reclaimEvery, nil, func(ctx context.Context) error { _, err := q.Reclaim(ctx); return err }},
@@ -40,7 +41,7 @@ func (q *Queue) Run(ctx context.Context) error {
 			q.repeat(ctx, d)
 		}()
 	}
-	q.repeat(ctx, duty{"heartbeat", heartbeatEvery, nil, q.Heartbeat})
+	q.repeat(ctx, duty{"heartbeat", node.HeartbeatEvery, nil, q.Heartbeat})
 	return nil
 }
 

@@ -12,6 +12,7 @@ import (
 	"mittente/internal/event"
 	"mittente/internal/id"
 	"mittente/internal/mail"
+	"mittente/internal/node"
 )
 
 // New recipients are leased to the node that accepted them, each with its event.
@@ -67,7 +68,7 @@ func TestEnqueueBeforeStartIsPending(t *testing.T) {
 	if s := h.accept(id.New[id.Account](), "a@example.net")[0].Recipient.State; s != Pending {
 		t.Errorf("state %s", s)
 	}
-	if _, err := h.Claim(t.Context(), 1, time.Now()); !errors.Is(err, errNotStarted) {
+	if _, err := h.Claim(t.Context(), 1, time.Now()); !errors.Is(err, node.ErrNotStarted) {
 		t.Errorf("claim: %v", err)
 	}
 }

@@ -3,7 +3,6 @@ package queue
 import (
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -12,6 +11,7 @@ import (
 
 	"mittente/internal/db"
 	"mittente/internal/id"
+	"mittente/internal/node"
 )
 
 // plan returns what the engine says of how it runs a statement.
@@ -29,21 +29,6 @@ func (h *house) plan(explain db.SQL, args ...any) (steps []string) {
 }
 
 func containsIndex(step, index string) bool { return strings.Contains(step, "INDEX "+index) }
-
-// Each start is a new generation, each node a number of its own.
-func TestStartRaisesTheGeneration(t *testing.T) {
-	t.Parallel()
-	h := newHouse(t)
-	h.must(h.Start(t.Context(), "here"))
-	if got := h.lease(); got != (Lease{Node: 1, Generation: 2}) {
-		t.Errorf("lease %+v", got)
-	}
-	other := openHouse(t, h.dir)
-	h.must(other.Start(t.Context(), "there"))
-	if got := other.lease(); got != (Lease{Node: 2, Generation: 1}) {
-		t.Errorf("lease of the second node %+v", got)
-	}
-}
 
 // A generation that is over can neither settle nor release.
 func TestOldGenerationCannotSettle(t *testing.T) {
@@ -109,7 +94,7 @@ func TestDeadNode(t *testing.T) {
 		item := h.accept(id.New[id.Account](), "a@example.net")[0]
 		other := openHouse(t, h.dir)
 		h.must(other.Start(t.Context(), "there"))
-		time.Sleep(heartbeatDead)
+		time.Sleep(node.DeadAfter)
 		if n, err := other.Reclaim(t.Context()); n != 0 || err != nil {
 			t.Errorf("reclaimed %d, %v while the node may live", n, err)
 		}
@@ -125,8 +110,8 @@ func TestDeadNode(t *testing.T) {
 			t.Errorf("the dead node settles: %v", err)
 		}
 		h.must(h.Heartbeat(t.Context()))
-		if h.Holds(item.Recipient.Lease) || h.lease().Generation != 3 {
-			t.Errorf("the dead node thinks it lives: %+v", h.lease())
+		if h.Holds(item.Recipient.Lease) || h.Lease().Generation != 3 {
+			t.Errorf("the dead node thinks it lives: %+v", h.Lease())
 		}
 		other.mustSettle(taken[0], delivered(), Delivered)
 		h.must(other.db.Close())
@@ -149,7 +134,7 @@ func TestRunKeepsLeases(t *testing.T) {
 			t.Errorf("the lease of a node that lives: %s", s)
 		}
 		stop()
-		time.Sleep(heartbeatDead + reclaimEvery + heartbeatEvery)
+		time.Sleep(node.DeadAfter + reclaimEvery + node.HeartbeatEvery)
 		synctest.Wait()
 		if s := h.recipient(item.Recipient.ID).State; s != Pending {
 			t.Errorf("the lease of a node that stopped: %s", s)
@@ -184,40 +169,11 @@ func TestRunWantsStart(t *testing.T) {
 	for name, err := range map[string]error{
 		"run": h.Run(t.Context()), "heartbeat": h.Heartbeat(t.Context()),
 	} {
-		if !errors.Is(err, errNotStarted) {
+		if !errors.Is(err, node.ErrNotStarted) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	if _, err := h.Reclaim(t.Context()); !errors.Is(err, errNotStarted) {
+	if _, err := h.Reclaim(t.Context()); !errors.Is(err, node.ErrNotStarted) {
 		t.Errorf("reclaim: %v", err)
-	}
-}
-
-// A node's report is read back with its sign of life.
-func TestReports(t *testing.T) {
-	t.Parallel()
-	h := newHouse(t)
-	if err := h.Report(t.Context(), "elsewhere", []byte("{}")); !errors.Is(err, ErrNotFound) {
-		t.Errorf("report of an unknown node: %v", err)
-	}
-	h.must(openHouse(t, h.dir).Start(t.Context(), "there"))
-	h.must(h.Report(t.Context(), "here", []byte(`{"ports":[25]}`)))
-	var got []Report
-	h.view(func(tx *db.Tx) (err error) {
-		got, err = h.Reports(tx)
-		return err
-	})
-	names := []string{}
-	for _, r := range got {
-		names = append(names, r.Node)
-		if !r.Alive(time.Now()) || r.Alive(time.Now().Add(time.Minute)) {
-			t.Errorf("%s: heartbeat %v", r.Node, r.Heartbeat)
-		}
-	}
-	if !slices.Equal(names, []string{"here", "there"}) {
-		t.Fatalf("nodes %v", names)
-	}
-	if string(got[0].Doc) != `{"ports":[25]}` || got[0].ReportedAt.IsZero() || got[1].Doc != nil {
-		t.Errorf("reports %+v", got)
 	}
 }
