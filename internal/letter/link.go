@@ -94,10 +94,14 @@ func (l Letter) Answerable() error {
 	return nil
 }
 
-// Close notes what became of a letter's link, unless that is noted already.
+// Close notes what became of a letter's link. ErrUsed when another process has
+// noted that since the letter was read.
 func (ls *Letters) Close(tx *db.Tx, l Letter, o Outcome) error {
-	if _, err := tx.Exec(sqlClose, l.ID[:], string(o), db.Micros(db.Now())); err != nil {
+	switch n, err := tx.Exec(sqlClose, l.ID[:], string(o), db.Micros(db.Now())); {
+	case err != nil:
 		return fmt.Errorf("close the link of the letter to %s: %w", l.Address, err)
+	case n == 0:
+		return ErrUsed
 	}
 	return nil
 }

@@ -74,8 +74,11 @@ const (
 
 // Judge says what the checks of a domain prove, and what stood against it. The
 // ownership record proves it, or all records of the keys that sign.
+//
+// While the DNS does not answer for a key, nothing is proven to be missing (S22:
+// temporary errors never count).
 func Judge(checks []Check) (f Finding, problem string) {
-	signed, keys := true, 0
+	signed, keys, silent := true, 0, Check{} // silent: of a key that the DNS does not answer for
 	f = Absent
 	for _, c := range checks {
 		switch c.Purpose {
@@ -92,11 +95,17 @@ func Judge(checks []Check) (f Finding, problem string) {
 				continue // of a rotation under way
 			}
 			keys++
-			signed = signed && c.OK
+			signed = signed && (c.OK || c.unknown)
+			if c.unknown {
+				silent = c
+			}
 		}
 	}
-	if signed && keys > 0 {
-		return Found, ""
+	switch {
+	case !signed || keys == 0:
+		return f, problem
+	case silent.unknown:
+		return Unknown, silent.Problem
 	}
-	return f, problem
+	return Found, ""
 }

@@ -44,6 +44,28 @@ func TestSatisfied(t *testing.T) {
 }
 
 // What the DNS has is written by strangers.
+// S22: temporary DNS errors never count, not even those of one of several records.
+// Each letter is a record: + is there, - is not, ? did not answer.
+func TestS22_WhatALookProves(t *testing.T) {
+	for looks, want := range map[string]Finding{
+		"+ --": Found, "+ ??": Found, "- ++": Found, "? ++": Found, "+ ": Found,
+		"- --": Absent, "- +-": Absent, "- ?-": Absent, "- ": Absent,
+		"? --": Unknown, "? +?": Unknown, "? ": Unknown,
+		"- ??": Unknown, "- +?": Unknown, "- ?+": Unknown,
+	} {
+		look := func(r rune, purpose string) Check {
+			return Check{Record: Record{Purpose: purpose, KeyState: KeySigns}, OK: r == '+', unknown: r == '?'}
+		}
+		checks := []Check{look(rune(looks[0]), PurposeOwnership)}
+		for _, r := range looks[2:] {
+			checks = append(checks, look(r, PurposeDKIM))
+		}
+		if got, _ := Judge(checks); got != want {
+			t.Errorf("%q: %v, want %v", looks, got, want)
+		}
+	}
+}
+
 func FuzzSatisfied(f *testing.F) {
 	for _, s := range []string{"", ";", "v=DKIM1; k=rsa; p=AA", "v=spf1", "=;=", "p=\xff;p", "v=DMARC1"} {
 		f.Add(s)

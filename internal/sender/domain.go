@@ -185,6 +185,10 @@ func (s *Senders) revokeDomain(tx *db.Tx, d *Domain, actor, reason string) error
 	if err := s.update(tx, *d); err != nil {
 		return err
 	}
+	// An answer to what was asked before undoes no decision.
+	if err := s.deps.Letters.WithdrawDomain(tx, d.Account, d.Name); err != nil {
+		return err
+	}
 	return event.Record(tx, event.Audit{
 		Account: d.Account, Actor: actor, Action: "domain.revoke", Object: string(d.Name), Reason: reason,
 	})

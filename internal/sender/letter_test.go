@@ -420,6 +420,26 @@ func TestPostmasterRefuses(t *testing.T) {
 	}
 }
 
+// A letter from before an operator's revocation brings nothing back.
+func TestRevokedDomainIsNotConfirmed(t *testing.T) {
+	h := open(t)
+	h.addDomain(t, "example.com")
+	if err := h.askByMail(t, "example.com", "postmaster"); err != nil {
+		t.Fatal(err)
+	}
+	asks := h.send(t)
+	h.do(t, func(tx *db.Tx) error {
+		_, err := h.RevokeDomain(tx, h.user.Account, "example.com", "root", "abuse")
+		return err
+	})
+	if asked, err := h.Confirm(t.Context(), asks.Token, client()); !errors.Is(err, letter.ErrUnknownToken) {
+		t.Errorf("%+v, %v", asked, err)
+	}
+	if d := h.domain(t, "example.com"); d.State != StateRevoked || d.Reason != "abuse" {
+		t.Errorf("%+v", d)
+	}
+}
+
 func (h *house) domain(t *testing.T, name mail.Domain) (d Domain) {
 	t.Helper()
 	h.do(t, func(tx *db.Tx) (err error) { d, err = h.DomainByName(tx, h.user.Account, name); return err })

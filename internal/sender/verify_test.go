@@ -81,6 +81,9 @@ func TestS22_VerifyDomain(t *testing.T) {
 
 		{"verified, gone", nil, "", StateVerified, StateVerified, "", "no TXT record"},
 		{"verified, no answer", nil, "own rsa ed spf dmarc", StateVerified, StateVerified, "", "does not answer"},
+		{"verified, keys do not answer", nil, "rsa ed", StateVerified, StateVerified, "", "does not answer"},
+		{"verified, one key does not answer", zoneText{"rsa": {"RSA"}}, "ed", StateVerified, StateVerified, "rsa", "does not answer"},
+		{"verified, one key gone", nil, "ed", StateVerified, StateVerified, "", "no TXT record at _mittente"},
 		{"revoked, back", zoneText{"own": {"OWN"}}, "", StateRevoked, StateVerified, "own", ""},
 		{"revoked, still gone", nil, "", StateRevoked, StateRevoked, "", "no TXT record"},
 		{"failed, no answer", nil, "own", StateFailed, StateFailed, "", "does not answer"},
