@@ -63,6 +63,8 @@ func alertText(x alert.Alert) string {
 	case x.Kind == alert.SenderDomain && f["pattern"] == "online_form":
 		return fmt.Sprintf("an online form sends as its visitors: %s, from <%s>, with From such as %s: put the visitor in Reply-To",
 			f["user"], f["reverse_path"], f[alert.FactExamples])
+	case x.Kind == alert.SenderDomain && f["pattern"] == "many_addresses":
+		return fmt.Sprintf("%s sent from many addresses (%s) that are not authorised, such as %s", f["user"], f["place"], f[alert.FactExamples])
 	case x.Kind == alert.SenderDomain:
 		return fmt.Sprintf("%s sent from <%s> (%s), which is not authorised", f["user"], f["address"], f["place"])
 	case x.Kind == alert.PasswordInClear:

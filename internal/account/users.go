@@ -87,6 +87,15 @@ func (a *Accounts) AddUser(tx *db.Tx, wanted NewUser) (User, string, error) {
 	return u, password, nil
 }
 
+// IsName reports whether a text has the form of a user's name, sACCOUNT_N.
+func IsName(text string) bool {
+	rest, ok := strings.CutPrefix(text, "s")
+	account, number, both := strings.Cut(rest, "_")
+	return ok && both && len(text) <= 32 && isDigits(account) && isDigits(number)
+}
+
+func isDigits(s string) bool { return s != "" && strings.Trim(s, "0123456789") == "" }
+
 // EditUser changes a user and returns it as it is now.
 func (a *Accounts) EditUser(tx *db.Tx, name string, change Edit) (User, error) {
 	u, err := a.UserByName(tx, name)

@@ -213,3 +213,15 @@ func TestS15_NoteIsInNoLog(t *testing.T) {
 		t.Errorf("operators must see the note: %s, %v", text, err)
 	}
 }
+
+// A name is in logs and alerts only if it is one: people put passwords in its place.
+func TestIsName(t *testing.T) {
+	for text, want := range map[string]bool{
+		"s1_1": true, "s17_300": true, "": false, "s": false, "s_": false, "s1_": false, "s_1": false, "s1": false, "s123456": false,
+		"S1_1": false, "s1_1x": false, "s1__1": false, "x@example.org": false, "s1_1234567890123456789012345678901": false,
+	} {
+		if got := IsName(text); got != want {
+			t.Errorf("%q: %v", text, got)
+		}
+	}
+}

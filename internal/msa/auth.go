@@ -162,8 +162,7 @@ func (s *session) passwordRefused(ctx context.Context, why *account.AuthError, r
 // loggable returns a name only if it has the form of ours: people put their
 // password into the wrong field.
 func loggable(name string) string {
-	rest, ok := strings.CutPrefix(name, "s")
-	if !ok || len(name) > 32 || strings.Trim(rest, "0123456789_") != "" {
+	if !account.IsName(name) {
 		return "(not the form of a user name)"
 	}
 	return name

@@ -17,7 +17,7 @@ import (
 
 const (
 	formVisitors   = 3  // different From under one reverse-path that make an online form (S18)
-	manyAddresses  = 20 // different addresses of a user at one place that are one trouble
+	manyAddresses  = 20 // different addresses of a user at one place, or of clients, that are one trouble
 	maxTranscript  = 4 << 10
 	quotaToldEvery = time.Minute
 	maxTold        = 10_000
@@ -132,15 +132,33 @@ func (g *Gate) AuthRefused(ctx context.Context, why *account.AuthError, s Sessio
 	switch why.Reason {
 	case account.BadCredentials:
 		if why.Crossed {
-			g.raise(ctx, alert.Alert{
-				Kind: alert.Security, Key: "guessing from " + s.Client.Addr().Unmap().String(),
-				Facts: map[string]string{"pattern": "guessing", "client": s.Client.Addr().Unmap().String(), "name": why.Name, "helo": s.Helo},
-			})
+			g.raise(ctx, guessing(why, s))
 		}
 	case account.NotFromHere, account.TLSRequired, account.Inactive:
 		g.recordAuth(ctx, why, s)
 	case account.TooMany, account.Unbound, account.Removed, account.PasswordChanged, account.Spent:
 	}
+}
+
+// guessing is what an operator should know of a client that tries passwords. A
+// name that is none of ours stays out of it: people put their password there.
+func guessing(why *account.AuthError, s Session) alert.Alert {
+	client := s.Client.Addr().Unmap().String()
+	name := why.Name
+	if !account.IsName(name) {
+		name = ""
+	}
+	return alert.Alert{
+		Kind: alert.Security, Key: "guessing from " + client,
+		Facts: map[string]string{"pattern": "guessing", "client": client, "name": name, "helo": s.Helo},
+		Group: manyClients("guessing from many clients"),
+	}
+}
+
+// manyClients makes one entry of those that differ in the client only: whoever
+// has a network of addresses fills no table.
+func manyClients(key string) alert.Group {
+	return alert.Group{Key: key, Most: manyAddresses, Vary: "client"}
 }
 
 // recordAuth records a refusal of credentials that are, or were, right.
@@ -181,7 +199,7 @@ func authAlerts(why *account.AuthError, s Session) []alert.Alert {
 	}
 	switch why.Reason {
 	case account.NotFromHere: // somebody has the password who should not
-		a.Kind, a.Key = alert.Security, user.Name+" from "+client
+		a.Kind, a.Key, a.Group = alert.Security, user.Name+" from "+client, manyClients(user.Name+" from many clients")
 		all = append(all, a)
 	case account.Inactive:
 		a.Kind, a.Key = alert.SendingProblem, user.Name+" "+string(why.Reason)

@@ -246,6 +246,29 @@ func TestGuessingIsRaisedOnce(t *testing.T) {
 	}
 }
 
+// TestGuessersFillNoTable: a network of clients is one entry, and what is no
+// user name, for it may be a password, is in none.
+func TestGuessersFillNoTable(t *testing.T) {
+	h := open(t, db.Config{})
+	client := netip.MustParseAddr("2001:db8::1")
+	for i := range 60 {
+		h.gate.AuthRefused(t.Context(), &account.AuthError{Reason: account.BadCredentials, Name: "pa55word" + fmt.Sprint(i), Crossed: true},
+			submission.Session{Client: netip.AddrPortFrom(client, 4000)})
+		h.gate.AuthRefused(t.Context(), &account.AuthError{Reason: account.NotFromHere, Name: "s1_1"},
+			submission.Session{Client: netip.AddrPortFrom(client, 4000)})
+		client = client.Next()
+	}
+	got := h.alerts(t, alert.Security)
+	if len(got) != 2 || got[0].Count != 60 || got[1].Count != 60 || len(strings.Fields(got[0].Facts[alert.FactExamples])) != 5 {
+		t.Errorf("%d entries, the first %+v", len(got), got[0])
+	}
+	for _, a := range got {
+		if strings.Contains(fmt.Sprint(a), "pa55word") {
+			t.Errorf("a password is in %+v", a)
+		}
+	}
+}
+
 // TestEndedCredentialsAreRecorded: the session's user sees why its MAIL was refused.
 func TestEndedCredentialsAreRecorded(t *testing.T) {
 	h := open(t, db.Config{})
