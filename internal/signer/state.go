@@ -2,9 +2,9 @@ package signer
 
 // State is where a DKIM key stands between its making and its end.
 //
-//	            switch            switch             revoke
-//	● ──▶ next ────────▶ active ────────▶ retired ────────▶ revoked ──▶ ●
-//	       │               ▲ │                                  30 days
+//	             switch          switched away        revoke
+//	● ──▶ next ────────▶ active ────────────▶ retired ────────▶ revoked ──▶ ●
+//	       │               ▲ │                                      30 days
 //	       └─▶ ●    first  │ │ the domain is removed
 //	     abandoned         ● └───▶ left ──▶ ●
 //	                                    7 days, and no mail is queued under it
