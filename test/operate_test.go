@@ -7,11 +7,11 @@ import (
 )
 
 // may returns the reply to MAIL FROM or, when that is 250, to the last RCPT TO.
-func (r *relay) may(u user, from string, to ...string) (last reply) {
+func (r *relay) may(u user, to ...string) (last reply) {
 	r.t.Helper()
 	c := dialAs(r.t, r.smtp, u)
 	defer c.conn.Close()
-	if last = c.ask("MAIL FROM:<" + from + ">"); last.code != 250 {
+	if last = c.ask("MAIL FROM:<" + fromAddr + ">"); last.code != 250 {
 		return last
 	}
 	for _, address := range to {
@@ -46,6 +46,8 @@ func TestWhatUsersMayDoChangesAtOnce(t *testing.T) {
 	soon(t, "the user is bound to another network", func() bool {
 		return strings.HasPrefix(r.auth(u).String(), "535 5.7.8 "+u.Username+" may not be used from 127.0.0.1")
 	})
+	open.want("530 5.7.0 Authentication required: ", "MAIL FROM:<"+fromAddr+">")
+	open.closed()
 	if rep := r.auth(user{u.Username, "wrong"}); strings.Contains(rep.text, "network") || strings.Contains(rep.text, "may not") {
 		t.Errorf("a wrong password from another network: %v; want nothing about networks", rep)
 	}
@@ -54,20 +56,20 @@ func TestWhatUsersMayDoChangesAtOnce(t *testing.T) {
 
 	r.run("user", "edit", u.Username, "--quota", "2")
 	soon(t, "the third recipient is over the quota", func() bool {
-		rep := r.may(u, fromAddr, to, to, to)
+		rep := r.may(u, to, to, to)
 		return strings.HasPrefix(rep.String(), "450 4.7.1 ") && strings.Contains(rep.text, "try again in ")
 	})
 	dialAs(t, r.smtp, u).mail("250 2.0.0", fromAddr, to, simple(to, "one of two"))
-	if one, two := r.may(u, fromAddr, to), r.may(u, fromAddr, to, to); one.code != 250 || two.code != 450 {
+	if one, two := r.may(u, to), r.may(u, to, to); one.code != 250 || two.code != 450 {
 		t.Errorf("with one of two used, one more: %v; two more: %v; want 250 and 450", one, two)
 	}
 	r.run("user", "edit", u.Username, "--quota", "0")
-	soon(t, "the quota is gone", func() bool { return r.may(u, fromAddr, to, to, to).code == 250 })
+	soon(t, "the quota is gone", func() bool { return r.may(u, to, to, to).code == 250 })
 
 	open = dialAs(t, r.smtp, u)
 	r.run("domain", "revoke", fromDomain, "--reason", "test")
 	soon(t, "the revoked domain is refused in a new session", func() bool {
-		return strings.HasPrefix(r.may(u, fromAddr, to).String(), "550 5.7.1 Sender <"+fromAddr+">")
+		return strings.HasPrefix(r.may(u, to).String(), "550 5.7.1 Sender <"+fromAddr+">")
 	})
 	open.want("550 5.7.1 Sender <"+fromAddr+">", "MAIL FROM:<"+fromAddr+">")
 	s.wait(t, 2)
