@@ -1,8 +1,10 @@
 package smtpserver
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"io"
 	"net"
 	"strings"
 	"sync/atomic"
@@ -170,6 +172,26 @@ func TestClientThatDoesNotRead(t *testing.T) {
 		if len(v.sessions) != 0 {
 			t.Error("the session is still there")
 		}
+	})
+}
+
+// Short commands with long replies in one segment must not fill memory either,
+// while their client does not read.
+func TestRepliesThatNobodyReadsAreBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		v := testServer(t, testConfig(), &fake{})
+		client, server := smtptest.Pipe("192.0.2.7")
+		go v.ServeConn(t.Context(), server)
+		go func() { _, _ = client.Write(bytes.Repeat([]byte("EHLO a\r\n"), 2*readBuffer/8)) }()
+		_, _ = io.CopyN(io.Discard, client, 32<<10) // then it reads no more
+		synctest.Wait()
+		for s := range v.sessions {
+			if n := cap(s.wire.out); n > 2*maxOutput {
+				t.Errorf("%d octets wait for a client that does not read", n)
+			}
+		}
+		client.Close()
+		synctest.Wait()
 	})
 }
 

@@ -268,6 +268,9 @@ func (s *Session) send(r smtp.Reply) {
 	sent := len(s.wire.out)
 	s.wire.out = r.Append(s.wire.out)
 	s.record.server(s.wire.out[sent:])
+	if len(s.wire.out) >= maxOutput {
+		s.wire.flush()
+	}
 }
 
 // advance notes that the client got something done.

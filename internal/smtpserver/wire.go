@@ -15,13 +15,15 @@ const (
 	readBuffer = 16 << 10 // octets, while there is something to read
 	idleBuffer = 1 << 10  // octets, while there is nothing: enough for a pipelined group
 	keepOutput = 4 << 10  // octets of the reply buffer that are kept between replies
+	maxOutput  = 8 << 10  // octets of replies that are gathered: a group of EHLO has forty times its own length
 )
 
 func newReader() any { return bufio.NewReaderSize(nil, readBuffer) }
 
 // wire is the client's connection with replies gathered: they leave in one
 // write just before a read that has to wait, so that a pipelined group gets its
-// replies together (RFC 2920 §3.2) and nobody waits for a reply held back.
+// replies together (RFC 2920 §3.2) and nobody waits for a reply held back. Those
+// of more than maxOutput octets leave before.
 //
 // A connection that waits for its client holds idleBuffer octets only; the
 // large buffer comes from the pool as soon as something has come.
@@ -108,6 +110,7 @@ func (w *wire) impatient() { w.block = 0 }
 // flush sends the gathered replies, and reports whether the client can still be written to.
 func (w *wire) flush() bool {
 	if len(w.out) == 0 || w.failure != nil {
+		w.out = w.out[:0] // nobody gets it any more
 		return w.failure == nil
 	}
 	w.failure = w.conn.SetWriteDeadline(time.Now().Add(w.write))
