@@ -35,7 +35,8 @@ const (
 	sqlRaise db.SQL = `INSERT INTO alert (id, account_id, list_id, kind, key, fold, grp, count, first_at, last_at, event_id, facts)
 		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
 		ON CONFLICT (fold) WHERE acked_at = 0 DO UPDATE SET
-			count = alert.count + excluded.count, last_at = excluded.last_at, event_id = excluded.event_id, facts = excluded.facts`
+			count = alert.count + excluded.count, last_at = excluded.last_at,
+			event_id = COALESCE(excluded.event_id, alert.event_id), facts = excluded.facts`
 	sqlOpen          db.SQL = selectAlert + ` WHERE fold = $1 AND acked_at = 0`
 	sqlMembers       db.SQL = selectAlert + ` WHERE grp = $1 AND acked_at = 0 AND grp <> '' ORDER BY last_at DESC, id DESC LIMIT $2`
 	sqlDeleteMembers db.SQL = `DELETE FROM alert WHERE grp = $1 AND acked_at = 0 AND grp <> ''`

@@ -20,6 +20,7 @@ const (
 	manyAddresses  = 20 // different addresses of a user at one place, or of clients, that are one trouble
 	maxTranscript  = 4 << 10
 	quotaToldEvery = time.Minute
+	maxRecorded    = 120 // refusals of a user in a minute that have an event of their own: one may take 5 KiB
 	maxTold        = 10_000
 )
 
@@ -42,18 +43,33 @@ func (g *Gate) refuse(ctx context.Context, v visit, r Rejection) error {
 	said := r
 	said.Event = e.ID
 	v.say(e, &said)
-	a := r.alert(v)
-	a.Event, a.LastAt = e.ID, e.At
-	err := g.deps.DB.Batch(ctx, func(tx *db.Tx) error {
-		if err := event.Append(tx, e); err != nil {
-			return err
-		}
-		return alert.Raise(tx, a)
-	})
-	if err == nil {
+	if g.record(ctx, e, r.alert(v)) {
 		r.Event = e.ID
 	}
 	return &r
+}
+
+// record writes a refusal down, and raises its alerts. It reports whether the
+// event is there: a program that is refused in a loop counts in its alerts only.
+func (g *Gate) record(ctx context.Context, e event.Event, alerts ...alert.Alert) bool {
+	recorded := g.told.another(e.Detail.Refusal.User, e.At)
+	err := g.deps.DB.Batch(ctx, func(tx *db.Tx) error {
+		if recorded {
+			if err := event.Append(tx, e); err != nil {
+				return err
+			}
+		}
+		for _, a := range alerts {
+			if a.LastAt = e.At; recorded {
+				a.Event = e.ID
+			}
+			if err := alert.Raise(tx, a); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	return err == nil && recorded
 }
 
 // event is a refusal in the record's words.
@@ -170,18 +186,7 @@ func (g *Gate) recordAuth(ctx context.Context, why *account.AuthError, s Session
 	s.Principal.User = user
 	e := g.event(s, event.Refusal{User: cmp.Or(user.Name, why.Name), Reason: string(why.Reason)})
 	s.say(e, why)
-	_ = g.deps.DB.Batch(ctx, func(tx *db.Tx) error { // it is refused, recorded or not
-		if err := event.Append(tx, e); err != nil {
-			return err
-		}
-		for _, a := range authAlerts(why, s) {
-			a.Event, a.LastAt = e.ID, e.At
-			if err := alert.Raise(tx, a); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
+	g.record(ctx, e, authAlerts(why, s)...) // it is refused, recorded or not
 }
 
 // authAlerts is what an operator should know of it.
@@ -215,13 +220,28 @@ func (g *Gate) raise(ctx context.Context, a alert.Alert) {
 	_ = g.deps.DB.Batch(ctx, func(tx *db.Tx) error { return alert.Raise(tx, a) }) // what can't be noted now is noted when it happens again
 }
 
-// told remembers which users were recorded to be over their quota lately.
+// told remembers which users were recorded to be over their quota lately, and how
+// many refusals of each were recorded in the running minute.
 type told struct {
-	mu sync.Mutex
-	at map[id.User]time.Time
+	mu       sync.Mutex
+	at       map[id.User]time.Time
+	minute   int64
+	recorded map[string]int
 }
 
-func newTold() *told { return &told{at: map[id.User]time.Time{}} }
+func newTold() *told { return &told{at: map[id.User]time.Time{}, recorded: map[string]int{}} }
+
+// another reports whether one more refusal of the user is to be recorded.
+func (t *told) another(user string, now time.Time) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if m := minute(now); m != t.minute {
+		t.minute = m
+		clear(t.recorded)
+	}
+	t.recorded[user]++
+	return t.recorded[user] <= maxRecorded
+}
 
 // first reports whether it is the first time within a minute.
 func (t *told) first(user id.User, now time.Time) bool {

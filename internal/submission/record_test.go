@@ -145,6 +145,30 @@ func TestManyAddressesAreOneEntry(t *testing.T) {
 	}
 }
 
+// TestRefusedInALoop: a program that goes on and on does not fill the disk; that
+// it does is counted to the last.
+func TestRefusedInALoop(t *testing.T) {
+	h := open(t, db.Config{})
+	zero := 0
+	for range 400 {
+		_, err := h.gate.Mail(t.Context(), h.session, reverse(t, "v@elsewhere.example"))
+		r, _ := errors.AsType[*submission.Rejection](err)
+		if r == nil || r.Reason != submission.NotAuthorised {
+			t.Fatal(err)
+		}
+		if r.Event.IsZero() {
+			zero++
+		}
+	}
+	got, most := h.alerts(t, ""), h.count(t, `SELECT COUNT(*) FROM event`)
+	if most+zero != 400 || most < 120 || most > 240 { // the minute may have turned
+		t.Errorf("%d events, %d refusals without", most, zero)
+	}
+	if len(got) != 1 || got[0].Count != 400 || got[0].Event.IsZero() {
+		t.Errorf("%+v", got)
+	}
+}
+
 // TestPendingSaysWhatIsMissing: the door tells to answer a letter, or to publish a record.
 func TestPendingSaysWhatIsMissing(t *testing.T) {
 	h := open(t, db.Config{})

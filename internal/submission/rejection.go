@@ -51,7 +51,7 @@ type Rejection struct { //nolint:errname // Rejection is the field's word for it
 	Entry   string        // Pending: that entry, for people, such as "*.example.org"
 	Limit   int64         // OverQuota: recipients an hour
 	Wait    time.Duration // OverQuota: until the same recipient may pass, 1 min to 60 min
-	Event   id.Event      // the record of this refusal; zero for most temporary ones
+	Event   id.Event      // the record of this refusal; zero for most temporary ones, and for those beyond 120 of a user in a minute
 	Cause   error         // what was wrong in detail; may be nil
 }
 
