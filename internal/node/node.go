@@ -145,8 +145,8 @@ func (n *Nodes) Start(ctx context.Context, name string) (ahead time.Duration, er
 	return ahead, nil
 }
 
-// Heartbeat tells the other nodes that this one lives. When this node was taken
-// for dead meanwhile, it starts it anew.
+// Heartbeat tells the other nodes that this one lives, and looks at theirs. When
+// this node was taken for dead meanwhile, it starts it anew.
 func (n *Nodes) Heartbeat(ctx context.Context) error {
 	me := n.me.Load()
 	if me == nil {
@@ -154,6 +154,9 @@ func (n *Nodes) Heartbeat(ctx context.Context) error {
 	}
 	var alive int64
 	err := n.db.Batch(ctx, func(tx *db.Tx) (err error) {
+		if _, err := n.silent(tx, me.lease.Node); err != nil {
+			return err
+		}
 		alive, err = tx.Exec(beatNode, me.lease.Node, me.lease.Generation, db.Micros(n.wall()))
 		return err
 	})

@@ -56,5 +56,5 @@ func parseAgo(s string) (time.Duration, bool) {
 	if unit == 0 || n > uint64(tenYears/unit) {
 		return 0, false
 	}
-	return time.Duration(n) * unit, true //nolint:gosec // bounded above
+	return time.Duration(n) * unit, true
 }

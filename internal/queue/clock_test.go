@@ -11,6 +11,7 @@ import (
 
 // clocked is a house whose clock on the wall can be set.
 func clocked(t *testing.T) (h *house, set func(by time.Duration), wall func() time.Time) {
+	t.Helper()
 	h = newHouse(t)
 	var off time.Duration
 	wall = func() time.Time { return db.Now().Add(off) }
@@ -108,12 +109,13 @@ func TestClockSetForward(t *testing.T) {
 		h, set, wall := clocked(t)
 		item := h.accept(id.New[id.Account](), "a@example.net")[0]
 		watch := h.watchClock()
-		r := h.settleAt(item, wall())
+		h.settleAt(item, wall())
 		set(30 * 24 * time.Hour)
 		h.must(watch(t.Context()))
 		claimed, err := h.Claim(t.Context(), 1, wall())
 		h.must(err)
-		if r = h.settleAt(claimed[0], wall()); r.State != Pending || !r.Due.Equal(wall().Add(5*time.Minute)) {
+		r := h.settleAt(claimed[0], wall())
+		if r.State != Pending || !r.Due.Equal(wall().Add(5*time.Minute)) {
 			t.Fatalf("the first attempt after it: %s, due %v at %v", r.State, r.Due, wall())
 		}
 		set(-30 * 24 * time.Hour)

@@ -134,7 +134,7 @@ func TestRunKeepsLeases(t *testing.T) {
 			t.Errorf("the lease of a node that lives: %s", s)
 		}
 		stop()
-		time.Sleep(node.DeadAfter + reclaimEvery + node.HeartbeatEvery)
+		time.Sleep(node.DeadAfter + reclaimEvery + 2*node.HeartbeatEvery) // one until it is missed
 		synctest.Wait()
 		if s := h.recipient(item.Recipient.ID).State; s != Pending {
 			t.Errorf("the lease of a node that stopped: %s", s)

@@ -351,21 +351,25 @@ func (m *machine) check(r *rapid.T) {
 		r.Fatalf("%d recipients, want %d", len(stored), len(m.state))
 	}
 	for _, rcpt := range stored {
-		if rcpt.State != m.state[rcpt.ID] {
-			r.Fatalf("%s is %s, want %s", rcpt.ID, rcpt.State, m.state[rcpt.ID])
-		}
-		if leased := rcpt.State == Leased; leased == rcpt.Lease.IsZero() || (leased && !m.Holds(rcpt.Lease)) {
-			r.Fatalf("%s is %s with lease %+v", rcpt.ID, rcpt.State, rcpt.Lease)
-		}
-		if rcpt.Wish != m.wish[rcpt.ID] {
-			r.Fatalf("%s has wish %q, want %q", rcpt.ID, rcpt.Wish, m.wish[rcpt.ID])
-		}
-		if rcpt.Parked && (rcpt.State != Pending || !m.paused[rcpt.List]) {
-			r.Fatalf("%s is %s and parked", rcpt.ID, rcpt.State)
-		}
-		if rcpt.State.Settled() == rcpt.SettledAt.IsZero() {
-			r.Fatalf("%s is %s since %v", rcpt.ID, rcpt.State, rcpt.SettledAt)
-		}
+		m.checkRecipient(r, rcpt)
+	}
+}
+
+func (m *machine) checkRecipient(r *rapid.T, rcpt Recipient) {
+	if rcpt.State != m.state[rcpt.ID] {
+		r.Fatalf("%s is %s, want %s", rcpt.ID, rcpt.State, m.state[rcpt.ID])
+	}
+	if leased := rcpt.State == Leased; leased == rcpt.Lease.IsZero() || (leased && !m.Holds(rcpt.Lease)) {
+		r.Fatalf("%s is %s with lease %+v", rcpt.ID, rcpt.State, rcpt.Lease)
+	}
+	if rcpt.Wish != m.wish[rcpt.ID] {
+		r.Fatalf("%s has wish %q, want %q", rcpt.ID, rcpt.Wish, m.wish[rcpt.ID])
+	}
+	if rcpt.Parked && (rcpt.State != Pending || !m.paused[rcpt.List]) {
+		r.Fatalf("%s is %s and parked", rcpt.ID, rcpt.State)
+	}
+	if rcpt.State.Settled() == rcpt.SettledAt.IsZero() {
+		r.Fatalf("%s is %s since %v", rcpt.ID, rcpt.State, rcpt.SettledAt)
 	}
 }
 

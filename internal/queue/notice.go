@@ -130,8 +130,8 @@ func (q *Queue) Noticed(tx *db.Tx, n Notice) error {
 }
 
 // note writes down what is to be told of a recipient that has just come to stand
-// as it does. last says that no other of its message is unsettled.
-func (q *Queue) note(tx *db.Tx, m *Message, r Recipient, last bool) error {
+// as it does; once it is settled, it waits for so long for others of its message.
+func (q *Queue) note(tx *db.Tx, m *Message, r Recipient, apart time.Duration) error {
 	kind, due := q.telling(tx, m, r)
 	if r.Notify.OnDelay() && r.State.Settled() {
 		if err := q.unnote(tx, r); err != nil {
@@ -141,10 +141,7 @@ func (q *Queue) note(tx *db.Tx, m *Message, r Recipient, last bool) error {
 	if kind == "" {
 		return nil
 	}
-	if r.State.Settled() && !last {
-		due = due.Add(noticeApart)
-	}
-	if _, err := tx.Exec(insertNotice, r.ID, string(kind), m.ID, db.Micros(due)); err != nil {
+	if _, err := tx.Exec(insertNotice, r.ID, string(kind), m.ID, db.Micros(due.Add(apart))); err != nil {
 		return fmt.Errorf("notice: %w", err)
 	}
 	tx.OnCommit(func() { tell(&q.onNotice) })

@@ -54,20 +54,9 @@ func TestOperate(t *testing.T) {
 		t.Run(string(c.do)+" "+string(c.from), func(t *testing.T) {
 			t.Parallel()
 			h := newHouse(t)
-			item := h.accept(id.New[id.Account](), "a@example.net")[0]
+			item := h.standing(c.from)
 			of := Selection{Recipient: item.Recipient.ID}
-			switch c.from {
-			case Held:
-				h.mustSettle(item, deferred(), Pending)
-				h.operate(Hold, of)
-			case Delivered:
-				h.mustSettle(item, delivered(), Delivered)
-			case Failed:
-				h.mustSettle(item, failed(), Failed)
-			default:
-				h.mustSettle(item, deferred(), Pending)
-			}
-			before := h.events(item.Message.ID, item.Recipient.ID)
+			before := len(h.events(item.Message.ID, item.Recipient.ID))
 			changed := 0
 			if c.kind != "" {
 				changed = 1
@@ -75,31 +64,57 @@ func TestOperate(t *testing.T) {
 			if n := h.operate(c.do, of); n != changed {
 				t.Errorf("changed %d", n)
 			}
+			if n := h.operate(c.do, of); n != 0 {
+				t.Errorf("once more: changed %d", n)
+			}
 			r := h.recipient(item.Recipient.ID)
 			if r.State != c.want || r.State.Settled() != !r.SettledAt.IsZero() {
 				t.Errorf("%s since %v", r.State, r.SettledAt)
 			}
-			if n := h.operate(c.do, of); n != 0 {
-				t.Errorf("once more: changed %d", n)
-			}
-			if got := h.events(item.Message.ID, r.ID)[len(before):]; len(got) != changed || changed == 1 && got[0] != c.kind {
-				t.Errorf("events %v", got)
-			}
-			h.view(func(tx *db.Tx) error {
-				events, err := event.OfMessage(tx, item.Message.ID)
-				if last := events[len(events)-1]; changed == 1 && last.Detail.Actor != "anna" {
-					t.Errorf("event %+v", last)
-				}
-				return err
-			})
 			if at := h.released(item.Message.Content); at.IsZero() != !r.State.Settled() {
 				t.Errorf("%s: content kept until %v", r.State, at)
 			}
-			if c.do == Retry && c.kind != "" && len(h.claim(1)) != 1 {
+			h.wantOperated(item, before, c.kind)
+			if c.kind == event.Retried && len(h.claim(1)) != 1 {
 				t.Error("what was retried is not due")
 			}
 		})
 	}
+}
+
+// standing accepts a recipient and brings it to a state.
+func (h *house) standing(s State) Item {
+	h.t.Helper()
+	item := h.accept(id.New[id.Account](), "a@example.net")[0]
+	outcome := map[State]mail.Outcome{Delivered: delivered(), Failed: failed(), Pending: deferred(), Held: deferred()}[s]
+	_, err := h.settle(item, outcome)
+	h.must(err)
+	if s == Held {
+		h.operate(Hold, Selection{Recipient: item.Recipient.ID})
+	}
+	return item
+}
+
+// wantOperated wants one event of that kind, by anna, after so many others; with
+// an empty kind, none.
+func (h *house) wantOperated(item Item, before int, kind event.Kind) {
+	h.t.Helper()
+	var want []event.Kind
+	if kind != "" {
+		want = []event.Kind{kind}
+	}
+	if got := h.events(item.Message.ID, item.Recipient.ID)[before:]; !slices.Equal(got, want) {
+		h.t.Errorf("events %v, want %v", got, want)
+	}
+	h.view(func(tx *db.Tx) error {
+		events, err := event.OfMessage(tx, item.Message.ID)
+		for _, e := range events[before:] {
+			if e.Detail.Actor != "anna" {
+				h.t.Errorf("event %+v", e)
+			}
+		}
+		return err
+	})
 }
 
 // Every field of a selection narrows, and several together.
@@ -227,11 +242,9 @@ func TestOperateInSlices(t *testing.T) {
 	}
 }
 
-// What a node has leased can only be wished for. Whoever lets go of it unsettled
-// does what was wished; settled for good, the wish is gone.
-func TestWishes(t *testing.T) {
-	t.Parallel()
-	letGo := map[string]func(*house, Item) error{
+// letGo is every way in which a lease ends.
+func letGo() map[string]func(*house, Item) error {
+	return map[string]func(*house, Item) error{
 		"release": func(h *house, item Item) error {
 			return h.db.Batch(h.t.Context(), func(tx *db.Tx) error { return h.Release(tx, []Item{item}) })
 		},
@@ -249,62 +262,70 @@ func TestWishes(t *testing.T) {
 		},
 		"deliver": func(h *house, item Item) error { _, err := h.settle(item, delivered()); return err },
 	}
-	for name, do := range letGo {
+}
+
+// What a node has leased can only be wished for. Whoever lets go of it unsettled
+// does what was wished; settled for good, the wish is gone.
+func TestWishes(t *testing.T) {
+	t.Parallel()
+	for name, do := range letGo() {
 		for _, wish := range []Operation{Hold, Cancel, Retry} {
 			t.Run(string(wish)+" "+name, func(t *testing.T) {
 				t.Parallel()
 				h := newHouse(t)
-				told := 0
-				h.OnWish(func() { told++ })
-				item := h.accept(id.New[id.Account](), "a@example.net", "b@example.net")[0]
-				of := Selection{Recipient: item.Recipient.ID}
-				if n := h.operate(wish, of); n != 1 || told != 1 {
-					t.Fatalf("wished for %d, told %d times", n, told)
-				}
-				if n := h.operate(wish, of); n != 0 {
-					t.Errorf("wished for twice")
-				}
-				h.view(func(tx *db.Tx) error {
-					wishes, err := h.Wishes(tx)
-					if want := []Wish{{item.Recipient.ID, wish}}; !slices.Equal(wishes, want) {
-						t.Errorf("wishes %+v, want %+v", wishes, want)
-					}
-					return err
-				})
-				if r := h.recipient(item.Recipient.ID); r.State != Leased || r.Wish != wish || r.WishedBy != "anna" {
-					t.Errorf("before: %+v", r)
-				}
+				item := h.wish(wish)
 				h.must(do(h, item))
 				want := map[Operation]State{Hold: Held, Cancel: Cancelled, Retry: Pending}[wish]
+				last := map[Operation]event.Kind{Hold: event.Held, Cancel: event.Cancelled}[wish]
 				if name == "deliver" {
-					want = Delivered
+					want, last = Delivered, event.Delivered
 				}
 				r := h.recipient(item.Recipient.ID)
 				if r.State != want || r.Wish != "" || r.WishedBy != "" || !r.Lease.IsZero() {
 					t.Errorf("after: %+v", r)
 				}
-				if due := len(h.claim(10)); wish == Retry && name != "deliver" && due == 0 {
+				if want == Pending && len(h.claim(10)) == 0 {
 					t.Error("what was to be retried is not due")
 				}
-				kinds := h.events(r.Message, r.ID)
-				last := map[Operation]event.Kind{Hold: event.Held, Cancel: event.Cancelled}[wish]
-				if name != "deliver" && wish != Retry && kinds[len(kinds)-1] != last {
+				if kinds := h.events(r.Message, r.ID); last != "" && kinds[len(kinds)-1] != last {
 					t.Errorf("events %v", kinds)
 				}
 				h.view(func(tx *db.Tx) error {
 					stored, err := h.Message(tx, r.Message)
-					settled := 0
-					if r.State.Settled() {
-						settled = 1
-					}
-					if stored.Unsettled != 2-settled {
-						t.Errorf("%d unsettled", stored.Unsettled)
+					if want := map[bool]int{true: 1, false: 2}[r.State.Settled()]; stored.Unsettled != want {
+						t.Errorf("%d unsettled, want %d", stored.Unsettled, want)
 					}
 					return err
 				})
 			})
 		}
 	}
+}
+
+// wish accepts a message for two and wishes something for the first, who is leased.
+func (h *house) wish(do Operation) Item {
+	h.t.Helper()
+	told := 0
+	h.OnWish(func() { told++ })
+	item := h.accept(id.New[id.Account](), "a@example.net", "b@example.net")[0]
+	of := Selection{Recipient: item.Recipient.ID}
+	if n := h.operate(do, of); n != 1 || told != 1 {
+		h.t.Fatalf("wished for %d, told %d times", n, told)
+	}
+	if n := h.operate(do, of); n != 0 {
+		h.t.Errorf("wished for twice")
+	}
+	h.view(func(tx *db.Tx) error {
+		wishes, err := h.Wishes(tx)
+		if want := []Wish{{item.Recipient.ID, do}}; !slices.Equal(wishes, want) {
+			h.t.Errorf("wishes %+v, want %+v", wishes, want)
+		}
+		return err
+	})
+	if r := h.recipient(item.Recipient.ID); r.State != Leased || r.Wish != do || r.WishedBy != "anna" {
+		h.t.Errorf("wished for: %+v", r)
+	}
+	return item
 }
 
 // A wish to hold is taken back by resuming.

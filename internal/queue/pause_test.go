@@ -43,16 +43,7 @@ func TestPause(t *testing.T) {
 		if _, ok, err := h.NextDue(t.Context(), time.Time{}); ok || err != nil {
 			t.Errorf("next due: %v, %v", ok, err)
 		}
-		h.view(func(tx *db.Tx) error {
-			d, err := h.Depth(tx, time.Now())
-			if d != (Depth{Pending: 3, Parked: 3, Leased: 1}) {
-				t.Errorf("depth %+v", d)
-			}
-			return err
-		})
-		if got := h.recipients(Selection{List: m.List, State: Pending}); len(got) != 3 {
-			t.Errorf("listed %v", got)
-		}
+		h.wantParked(m.List, Depth{Pending: 3, Parked: 3, Leased: 1})
 		told := make(chan struct{}, 10)
 		h.OnDue(func() { told <- struct{}{} })
 		stop := h.run()
@@ -72,6 +63,21 @@ func TestPause(t *testing.T) {
 		stop()
 		h.must(h.db.Close())
 	})
+}
+
+// wantParked wants the depth, and all that is parked in the listing of its list.
+func (h *house) wantParked(l id.List, want Depth) {
+	h.t.Helper()
+	h.view(func(tx *db.Tx) error {
+		d, err := h.Depth(tx, time.Now())
+		if d != want {
+			h.t.Errorf("depth %+v, want %+v", d, want)
+		}
+		return err
+	})
+	if got := h.recipients(Selection{List: l, State: Pending}); len(got) != want.Parked {
+		h.t.Errorf("listed %v", got)
+	}
 }
 
 // What is parked can be held, cancelled and resumed like all that is pending.

@@ -117,7 +117,7 @@ func (s search) best() (best way, alone bool, err error) {
 	ways := s.ways()
 	for _, w := range ways {
 		var n int
-		if err := s.tx.Row(w.count, append(w.args[:len(w.args):len(w.args)], int64(MaxFound+1))...).Scan(&n); err != nil {
+		if err := s.tx.Row(w.count, append(slices.Clip(w.args), int64(MaxFound+1))...).Scan(&n); err != nil {
 			return way{}, false, err
 		}
 		if n < fewest && (n <= MaxFound || !w.unordered) {
@@ -167,7 +167,7 @@ func (s search) run(before id.Message) (Found, error) {
 
 // walk goes along a way.
 func (s search) walk(w way, low, high []byte) ([]id.Message, error) {
-	return db.Collect(s.tx, scanMessageID, w.walk, append(w.args[:len(w.args):len(w.args)], low, high, int64(MaxFound+1))...)
+	return db.Collect(s.tx, scanMessageID, w.walk, append(slices.Clip(w.args), low, high, int64(MaxFound+1))...)
 }
 
 // apart reports whether the query asks for a recipient at two domains.
@@ -258,16 +258,17 @@ func like(s string) string {
 // standingArgs says a standing in the words of the table: a state, and the least
 // and the most attempts. The state is empty for any.
 func standingArgs(s query.Standing) (state State, least, most int64) {
-	switch s {
-	case query.Queued:
+	if s == query.Queued {
 		return Pending, 0, 0
-	case query.Deferred:
-		return Pending, 1, math.MaxInt64
-	case query.Delivering:
-		return Leased, 0, math.MaxInt64
-	default:
-		return State(s), 0, math.MaxInt64
 	}
+	state = State(s)
+	if s == query.Deferred {
+		state, least = Pending, 1
+	}
+	if s == query.Delivering {
+		state = Leased
+	}
+	return state, least, math.MaxInt64
 }
 
 // standing counts where the recipients of a message stand.

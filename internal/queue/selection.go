@@ -122,7 +122,7 @@ func (s Selection) args() []any {
 // its longest word. Whether they have all of it, says matches.
 func (s Selection) pattern() string {
 	longest := ""
-	for _, word := range strings.Fields(s.Reply) {
+	for word := range strings.FieldsSeq(s.Reply) {
 		if len(word) > len(longest) && isASCII(word) { // engines differ in what else is lower case
 			longest = word
 		}
@@ -197,16 +197,11 @@ func (s Selection) page(tx *db.Tx, p Page) ([]Recipient, error) {
 
 // waiting returns the statements that together read the selected unsettled states.
 func (s Selection) waiting() []db.SQL {
-	switch s.State {
-	case Pending:
-		return []db.SQL{selectPending, selectParked}
-	case Leased:
-		return []db.SQL{selectLeased}
-	case Held:
-		return []db.SQL{selectHeld}
-	default:
-		return []db.SQL{selectPending, selectParked, selectLeased, selectHeld}
+	of := map[State][]db.SQL{
+		Pending: {selectPending, selectParked}, Leased: {selectLeased}, Held: {selectHeld},
+		"": {selectPending, selectParked, selectLeased, selectHeld},
 	}
+	return of[s.State]
 }
 
 func (s Selection) read(tx *db.Tx, statement db.SQL, more ...any) ([]Recipient, error) {
@@ -220,12 +215,21 @@ func (s Selection) one(tx *db.Tx, p Page) ([]Recipient, error) {
 		return nil, nil
 	}
 	found, err := db.Collect(tx, func(row db.Scanner) (Recipient, error) { return scanRecipient(row) }, selectRecipient, s.Recipient)
-	return slices.DeleteFunc(found, func(r Recipient) bool {
-		return !s.Account.IsZero() && r.Account != s.Account || !s.List.IsZero() && r.List != s.List ||
-			s.User != "" && r.User != s.User || s.Domain != "" && r.To.Address.Domain() != s.Domain ||
-			s.Site != "" && r.Site != s.Site || !s.Message.IsZero() && r.Message != s.Message ||
-			s.State != "" && r.State != s.State || !s.OlderThan.IsZero() && !r.ID.Time().Before(s.OlderThan)
-	}), err
+	return slices.DeleteFunc(found, func(r Recipient) bool { return !s.has(r) }), err
+}
+
+// has reports what narrowed and the states do for a recipient that was found otherwise.
+func (s Selection) has(r Recipient) bool {
+	return !slices.Contains([]bool{
+		s.Account.IsZero() || r.Account == s.Account,
+		s.List.IsZero() || r.List == s.List,
+		s.User == "" || r.User == s.User,
+		s.Domain == "" || r.To.Address.Domain() == s.Domain,
+		s.Site == "" || r.Site == s.Site,
+		s.Message.IsZero() || r.Message == s.Message,
+		s.State == "" || r.State == s.State,
+		s.OlderThan.IsZero() || r.ID.Time().Before(s.OlderThan),
+	}, false)
 }
 
 // Recipient returns one recipient, or ErrNotFound.

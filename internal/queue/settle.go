@@ -140,14 +140,14 @@ func (q *Queue) follow(tx *db.Tx, m *Message, r Recipient, news []event.Event) e
 	if err := event.Append(tx, news...); err != nil {
 		return err
 	}
-	last := false
+	apart := time.Duration(0)
 	if r.State.Settled() {
 		var err error
-		if last, err = q.close(tx, m, r, r.SettledAt); err != nil {
+		if apart, err = q.close(tx, m, r, r.SettledAt); err != nil {
 			return err
 		}
 	}
-	return q.note(tx, m, r, last)
+	return q.note(tx, m, r, apart)
 }
 
 // wished does with a recipient, which its holder has just let go, what an operator
@@ -230,23 +230,24 @@ func (r Recipient) moved(m move, at time.Time) (Recipient, error) {
 	return r, nil
 }
 
-// close counts a settled recipient and lets go of the content with the last one.
-func (q *Queue) close(tx *db.Tx, m *Message, r Recipient, at time.Time) (last bool, err error) {
+// close counts a settled recipient and lets go of the content with the last one. What
+// is to be told of it waits for others of its message, but not with the last.
+func (q *Queue) close(tx *db.Tx, m *Message, r Recipient, at time.Time) (apart time.Duration, err error) {
 	var failed, unsettled, undelivered int64
 	if r.State != Delivered {
 		failed = 1
 	}
 	if err := tx.Row(countSettled, m.ID, failed).Scan(&unsettled, &undelivered); err != nil {
-		return false, err
+		return 0, err
 	}
 	if unsettled > 0 {
-		return false, nil
+		return noticeApart, nil
 	}
 	keep := q.deps.Retention.Delivered
 	if undelivered > 0 {
 		keep = q.deps.Retention.Failed
 	}
-	return true, q.deps.Spool.Release(tx, m.Content, at.Add(keep))
+	return 0, q.deps.Spool.Release(tx, m.Content, at.Add(keep))
 }
 
 func settledEvent(r Recipient, at time.Time) event.Event {

@@ -75,12 +75,12 @@ func (q *Queue) failOne(ctx context.Context, tx *db.Tx, c candidate, at time.Tim
 		return false, err
 	}
 	// Without its message there is nothing to count.
-	switch last, err := q.close(tx, c.message, r, at); {
+	switch apart, err := q.close(tx, c.message, r, at); {
 	case errors.Is(err, sql.ErrNoRows):
 	case err != nil:
 		return false, err
 	default:
-		if err := q.note(tx, c.message, r, last); err != nil {
+		if err := q.note(tx, c.message, r, apart); err != nil {
 			return false, err
 		}
 	}
