@@ -63,7 +63,7 @@ func Restore(ctx context.Context, file, dataDir string, tell Progress, check fun
 			return "", err
 		}
 	}
-	if aside, err = setAside(filepath.Join(dataDir, fileName)); err != nil {
+	if aside, err = setAside(filepath.Join(dataDir, fileName), os.Rename); err != nil {
 		return aside, err
 	}
 	if err := os.Rename(filepath.Join(fresh, fileName), filepath.Join(dataDir, fileName)); err != nil {
@@ -73,18 +73,30 @@ func Restore(ctx context.Context, file, dataDir string, tell Progress, check fun
 }
 
 // setAside renames a database with its log, which belongs to it while nobody has
-// closed it cleanly.
-func setAside(path string) (aside string, err error) {
-	if !exists(path) {
-		return "", nil
-	}
+// closed it cleanly. Whatever it is ended by, the database is either where it was,
+// with its log, or aside with it, and then Open refuses the folder (restoringName):
+// a database without its log would look sound, and lack what was acknowledged last.
+func setAside(path string, rename func(from, to string) error) (aside string, err error) {
 	name := path + ".before-restore-" + time.Now().UTC().Format(asideTimestamp)
 	aside = name
-	for n := 2; exists(aside); n++ { // rename overwrites
+	for n := 2; exists(aside) || exists(aside+"-wal"); n++ { // rename overwrites
 		aside = fmt.Sprintf("%s-%d", name, n)
 	}
-	for _, suffix := range []string{"-wal", "-shm", ""} {
-		if err := os.Rename(path+suffix, aside+suffix); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	log, folder := path+"-wal", filepath.Dir(path)
+	if !exists(path) {
+		if exists(log) { // left by a restore that did not end: it must not come to lie beside another database
+			return "", rename(log, aside+"-wal")
+		}
+		return "", nil
+	}
+	if err := os.Link(log, aside+"-wal"); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return "", err
+	}
+	if err := errors.Join(syncFolder(folder), rename(path, aside), syncFolder(folder)); err != nil {
+		return "", err
+	}
+	for _, suffix := range []string{"-wal", "-shm"} {
+		if err := os.Remove(path + suffix); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return aside, err
 		}
 	}

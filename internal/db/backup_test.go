@@ -237,3 +237,84 @@ func TestAnInterruptedRestoreIsNotHidden(t *testing.T) {
 		t.Errorf("opened: %v", err)
 	}
 }
+
+// unclosed is a folder with a database whose last commit stands in its log only, as
+// a killed process leaves it.
+func unclosed(t *testing.T) (dir string) {
+	t.Helper()
+	from := t.TempDir()
+	d := openPairs(t, from)
+	if err := d.Batch(t.Context(), func(tx *db.Tx) error { _, err := tx.Exec(insertPair, int64(7)); return err }); err != nil {
+		t.Fatal(err)
+	}
+	dir = t.TempDir()
+	for _, name := range []string{"mittente.db", "mittente.db-wal"} {
+		text, err := os.ReadFile(filepath.Join(from, name))
+		if err == nil {
+			err = os.WriteFile(filepath.Join(dir, name), text, 0o600)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	return dir
+}
+
+// A restore that is killed while it puts the old database aside leaves it as it
+// was, or a folder that can't be opened: never the database without its log.
+func TestRestoreThatIsKilledLosesNoCommit(t *testing.T) {
+	t.Parallel()
+	killed := errors.New("killed")
+	for steps := range 3 {
+		dir := unclosed(t)
+		if err := os.Mkdir(filepath.Join(dir, "restoring"), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		left := steps
+		_, err := db.SetAside(filepath.Join(dir, "mittente.db"), func(from, to string) error {
+			if left--; left < 0 {
+				return killed
+			}
+			return os.Rename(from, to)
+		})
+		if steps == 0 && !errors.Is(err, killed) {
+			t.Fatal(err)
+		}
+		d, err := db.Open(t.Context(), db.Config{DataDir: dir}, nil)
+		if errors.Is(err, db.ErrUnavailable) {
+			continue
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if rows, _, highest := count(t, d); rows != 1 || highest != 7 {
+			t.Errorf("after %d steps: %d rows, highest %d", steps, rows, highest)
+		}
+		if err := d.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// The log of another database must not be taken for that of the restored one.
+func TestRestoreBesideTheLogOfAnother(t *testing.T) {
+	t.Parallel()
+	file := filepath.Join(t.TempDir(), "copy.db")
+	if err := openPairs(t, t.TempDir()).Backup(t.Context(), file, nil); err != nil {
+		t.Fatal(err)
+	}
+	dir := unclosed(t)
+	if err := os.Remove(filepath.Join(dir, "mittente.db")); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := db.Restore(t.Context(), file, dir, nil, nil); err != nil {
+		t.Fatal(err)
+	}
+	if rows, _, _ := count(t, openPairs(t, dir)); rows != 0 {
+		t.Errorf("%d rows in what was restored from an empty one", rows)
+	}
+	kept, err := filepath.Glob(filepath.Join(dir, "mittente.db.before-restore-*-wal"))
+	if err != nil || len(kept) != 1 {
+		t.Errorf("kept %v, %v", kept, err)
+	}
+}

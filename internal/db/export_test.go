@@ -20,3 +20,8 @@ func Prepare(ctx context.Context, d *DB, q SQL) error {
 		return err
 	})
 }
+
+// SetAside is for tests that end it before its time.
+func SetAside(path string, rename func(from, to string) error) (string, error) {
+	return setAside(path, rename)
+}
