@@ -572,3 +572,34 @@ func TestFullDiskLosesNoReport(t *testing.T) {
 		h.must(h.deps.DB.Close())
 	})
 }
+
+const spoilContent db.SQL = `UPDATE content SET size = 'spoiled' WHERE id = $1`
+
+// Reports that can't be made keep none of the others up, however many they are,
+// and are made when they can.
+func TestReportsThatCannotBeMadeKeepNoOtherUp(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		h := newHouse(t)
+		for range 2 * noticesAtOnce {
+			m := h.mailOf("anna@client.example")
+			items := h.accept(m, to("x@b.example", 0))
+			h.batch(func(tx *db.Tx) error { _, err := tx.Exec(spoilContent, m.Content); return err })
+			h.settle(refused(), items...)
+		}
+		time.Sleep(time.Second)
+		h.settle(refused(), h.accept(h.mailOf("bert@client.example"), to("x@b.example", 0))...)
+		if got := h.told(); len(got) != 1 || got[0].Recipient.To.String() != "bert@client.example" {
+			t.Fatalf("%d reports", len(got))
+		}
+		h.batch(func(tx *db.Tx) error { _, err := tx.Exec("UPDATE content SET size = 0"); return err })
+		if got := h.told(); len(got) != 0 {
+			t.Errorf("%d reports before their time", len(got))
+		}
+		time.Sleep(putOff)
+		if got := h.told(); len(got) != 2*noticesAtOnce {
+			t.Errorf("%d reports after it", len(got))
+		}
+		h.must(h.deps.DB.Close())
+	})
+}

@@ -15,6 +15,7 @@ const (
 	lookEvery     = time.Minute // at least, for notices that are due
 	firstPause    = 5 * time.Second
 	longestPause  = time.Minute
+	putOff        = 15 * time.Minute // of what can't be seen to, though the database works
 )
 
 // Wake has Run look at what is to be told. It does not block: queue.OnNotice and
@@ -72,8 +73,8 @@ func (n *Notifier) untilDue(ctx context.Context) time.Duration {
 	return min(max(time.Until(due), 0), lookEvery)
 }
 
-// tell sees to all notices that are due. One that can't be seen to keeps none of
-// the others up: it returns the first error after all have been tried.
+// tell sees to all notices that are due. One that can't be seen to is put off, and
+// keeps none of the others up; when not even that can be written down, all wait.
 func (n *Notifier) tell(ctx context.Context) error {
 	for ctx.Err() == nil {
 		var due []queue.Notice
@@ -84,21 +85,30 @@ func (n *Notifier) tell(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		done := 0
-		var first error
 		for _, notice := range due {
-			switch err := n.see(ctx, notice); {
-			case err == nil, errors.Is(err, queue.ErrNoticed): // another node was quicker
-				done++
-			case first == nil:
-				first = err
+			err := n.see(ctx, notice)
+			if err == nil || errors.Is(err, queue.ErrNoticed) { // another node was quicker
+				continue
 			}
+			if ctx.Err() != nil || errors.Is(err, db.ErrFull) {
+				return err
+			}
+			if later := n.putOff(ctx, notice); later != nil {
+				return errors.Join(err, later)
+			}
+			n.metrics.failures.Inc()
+			n.deps.Log.LogAttrs(ctx, slog.LevelError, "a report can't be made now", slog.String("kind", string(notice.Kind)),
+				slog.String("message", notice.Message.ID.String()), slog.Any("error", err))
 		}
-		if first != nil || done == 0 {
-			return first
+		if len(due) == 0 {
+			return nil
 		}
 	}
 	return nil
+}
+
+func (n *Notifier) putOff(ctx context.Context, notice queue.Notice) error {
+	return n.deps.DB.Batch(ctx, func(tx *db.Tx) error { return n.deps.Queue.PutOff(tx, notice, db.Now().Add(putOff)) })
 }
 
 // see sees to one notice.

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"mittente/internal/db"
+	"mittente/internal/id"
 )
 
 // ErrNoticed says that a notice is not due any more: somebody has seen to it.
@@ -49,10 +50,12 @@ ON CONFLICT (recipient_id, kind) DO NOTHING`
 	keepNotice   db.SQL = `UPDATE dsn_due SET due = 0 WHERE recipient_id = $1 AND kind = $2 AND due > 0`
 	dropDelay    db.SQL = `DELETE FROM dsn_due WHERE recipient_id = $1 AND kind = 'delay'`
 
+	putOffNotice db.SQL = `UPDATE dsn_due SET due = $3 WHERE recipient_id = $1 AND kind = $2 AND due > 0`
+
+	// Along the index: a campaign that fails leaves a million, and grouping them
+	// would read them all for the first few.
 	selectNotices db.SQL = `
-SELECT message_id, kind FROM (
-    SELECT message_id, kind, MIN(due) AS due FROM dsn_due WHERE due > 0 AND due <= $1 GROUP BY message_id, kind
-) AS messages ORDER BY due LIMIT $2`
+SELECT message_id, kind FROM dsn_due WHERE due > 0 AND due <= $1 ORDER BY due LIMIT $2`
 
 	selectNoticed db.SQL = `SELECT ` + columns + ` FROM recipient
 WHERE id IN (
@@ -68,11 +71,7 @@ ORDER BY id`
 // of one message to which the same happened at about the same time share one.
 func (q *Queue) Notices(tx *db.Tx, limit int) ([]Notice, error) {
 	now := db.Now()
-	list, err := db.Collect(tx, func(row db.Scanner) (n Notice, err error) {
-		n.Message = &Message{}
-		err = row.Scan(&n.Message.ID, &n.Kind)
-		return n, err
-	}, selectNotices, db.Micros(now), int64(limit))
+	list, err := dueNotices(tx, now, limit)
 	if err != nil {
 		return nil, fmt.Errorf("notices: %w", err)
 	}
@@ -93,6 +92,26 @@ func (q *Queue) Notices(tx *db.Tx, limit int) ([]Notice, error) {
 		complete = append(complete, n)
 	}
 	return complete, nil
+}
+
+// dueNotices finds up to limit that are due, one for each message and kind.
+func dueNotices(tx *db.Tx, now time.Time, limit int) (list []Notice, err error) {
+	type about struct {
+		message id.Message
+		kind    NoticeKind
+	}
+	rows, err := db.Collect(tx, func(row db.Scanner) (a about, err error) {
+		err = row.Scan(&a.message, &a.kind)
+		return a, err
+	}, selectNotices, db.Micros(now), int64(limit*noticeRecipients))
+	seen := make(map[about]bool, limit)
+	for _, a := range rows {
+		if !seen[a] && len(list) < limit {
+			seen[a] = true
+			list = append(list, Notice{Kind: a.kind, Message: &Message{ID: a.message}})
+		}
+	}
+	return list, err
 }
 
 // NextNotice returns when the next notice is due, maybe already; ok is false when
@@ -124,6 +143,17 @@ func (q *Queue) Noticed(tx *db.Tx, n Notice) error {
 		}
 		if err != nil {
 			return fmt.Errorf("notice of %s: %w", r.ID, err)
+		}
+	}
+	return nil
+}
+
+// PutOff has a notice that can't be seen to wait until the time given, so that it
+// keeps none of the others up.
+func (q *Queue) PutOff(tx *db.Tx, n Notice, until time.Time) error {
+	for _, r := range n.Recipients {
+		if _, err := tx.Exec(putOffNotice, r.ID, string(n.Kind), db.Micros(until)); err != nil {
+			return fmt.Errorf("put off notice of %s: %w", r.ID, err)
 		}
 	}
 	return nil

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -197,5 +198,32 @@ func TestNotifyIsStored(t *testing.T) {
 			t.Errorf("stored %+v, want %+v", stored.Message, item.Message)
 		}
 		return err
+	})
+}
+
+// A campaign that fails leaves a million notices: the first few must not cost a
+// look at all of them.
+func TestNoticesAreReadInOrder(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	const explain = "EXPLAIN QUERY PLAN " + selectNotices
+	for _, step := range h.plan(explain, 1, 1) {
+		if strings.Contains(step, "TEMP B-TREE") || strings.Contains(step, "SUBQUERY") {
+			t.Errorf("they are sorted or grouped first: %q", step)
+		}
+	}
+	var first []Item
+	for range 3 {
+		item := h.acceptFor(0)
+		h.mustSettle(item, failed(), Failed)
+		first = append(first, item)
+	}
+	h.view(func(tx *db.Tx) error {
+		list, err := h.Notices(tx, 2)
+		h.must(err)
+		if len(list) != 2 || list[0].Message.ID != first[0].Message.ID || list[1].Message.ID != first[1].Message.ID {
+			t.Errorf("%+v", list)
+		}
+		return nil
 	})
 }
