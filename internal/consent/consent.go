@@ -63,11 +63,11 @@ func New(cfg Config, deps Deps, reg prometheus.Registerer) (*Consent, error) {
 	if deps.Log == nil {
 		deps.Log = slog.New(slog.DiscardHandler)
 	}
-	letter, err := template.ParseFS(files, "letter.html")
+	letter, err := template.New("letter.html").Funcs(template.FuncMap{"pieces": pieces}).ParseFS(files, "letter.html")
 	if err != nil {
 		return nil, err
 	}
-	page, err := template.ParseFS(files, "page/page.html")
+	page, err := template.New("page.html").Funcs(template.FuncMap{"pieces": pieces}).ParseFS(files, "page/page.html")
 	if err != nil {
 		return nil, err
 	}

@@ -4,11 +4,8 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"html"
-	"io"
 	"net/http"
 	"net/http/httptest"
-	"net/url"
 	"regexp"
 	"slices"
 	"strings"
@@ -18,194 +15,26 @@ import (
 
 	_ "github.com/emersion/go-message/charset" // of the texts
 	gomail "github.com/emersion/go-message/mail"
-	"github.com/prometheus/client_golang/prometheus"
 
 	"mittente/internal/account"
-	"mittente/internal/alert"
 	"mittente/internal/db"
-	"mittente/internal/dkim"
-	"mittente/internal/event"
-	"mittente/internal/id"
 	"mittente/internal/letter"
-	"mittente/internal/mail"
-	"mittente/internal/notify"
 	"mittente/internal/queue"
-	"mittente/internal/report"
 	"mittente/internal/sender"
-	"mittente/internal/signer"
-	"mittente/internal/spool"
 )
-
-// house is the room over real ones.
-type house struct {
-	*Consent
-	t       testing.TB
-	account account.Account
-	sent    []queue.Item
-	web     http.Handler
-}
-
-const marta = "Marta Riva <marta@officinelario.example>"
-
-func newHouse(tb testing.TB) *house {
-	tb.Helper()
-	h := &house{t: tb}
-	d, err := db.Open(tb.Context(), db.Config{DataDir: tb.TempDir(), ReserveBytes: 1}, nil)
-	h.must(err)
-	tb.Cleanup(func() { _ = d.Close() })
-	h.must(d.Migrate(tb.Context(), account.Schema(), event.Schema(), alert.Schema(), spool.Schema(), signer.Schema(), letter.Schema(), sender.Schema(), queue.Schema()))
-	keys, err := signer.New(signer.Deps{DB: d, Secret: signer.Secret{1}, Hostname: "smtp.officinelario.example", NewKeys: func(of mail.Domain) ([]dkim.Key, error) {
-		key, err := dkim.NewEd25519(of, "s")
-		return []dkim.Key{key}, err
-	}}, nil)
-	h.must(err)
-	letters, err := letter.New(d, [32]byte{2})
-	h.must(err)
-	senders, err := sender.New(sender.Deps{DB: d, Signer: keys, Letters: letters, Hostname: "smtp.officinelario.example"}, nil)
-	h.must(err)
-	content := spool.New(d, spool.Config{}, nil)
-	q := queue.New(queue.Deps{DB: d, Spool: content}, nil)
-	h.must(q.Start(tb.Context(), "here"))
-	rome, err := time.LoadLocation("Europe/Rome")
-	h.must(err)
-	zone := report.Zone{Location: rome}
-	notifier := notify.New(notify.Config{Hostname: "smtp.officinelario.example", From: address("postmaster@smtp.officinelario.example"), Zone: zone},
-		notify.Deps{DB: d, Spool: content, Queue: q, Ready: func(items []queue.Item) { h.sent = append(h.sent, items...) }}, nil)
-	accounts := account.New(d, account.Deps{}, nil)
-	h.Consent, err = New(Config{Hostname: "smtp.officinelario.example", PublicURL: "https://smtp.officinelario.example/", Zone: zone},
-		Deps{DB: d, Letters: letters, Senders: senders, Accounts: accounts, Notifier: notifier}, prometheus.NewRegistry())
-	h.must(err)
-	h.batch(func(tx *db.Tx) (err error) {
-		h.must(accounts.Bootstrap(tx))
-		if h.account, err = accounts.AddAccount(tx, "Officine Lario"); err == nil {
-			_, err = accounts.AddList(tx, h.account.Number, "shop")
-		}
-		return err
-	})
-	h.web = h.Handler()
-	return h
-}
-
-func (h *house) must(err error) {
-	h.t.Helper()
-	if err != nil {
-		h.t.Fatal(err)
-	}
-}
-
-func (h *house) batch(do func(tx *db.Tx) error) {
-	h.t.Helper()
-	h.must(h.deps.DB.Batch(h.t.Context(), do))
-}
-
-func address(s string) mail.Address {
-	a, err := mail.ParseAddress(s)
-	if err != nil {
-		panic(err)
-	}
-	return a
-}
-
-// ask has an account ask for an address.
-func (h *house) ask(owner id.Account, a string, by letter.Asking) {
-	h.t.Helper()
-	h.batch(func(tx *db.Tx) error {
-		_, err := h.deps.Senders.AddAddress(tx, owner, address(a), by)
-		return err
-	})
-}
-
-// letters sends what is due.
-func (h *house) letters() []queue.Item {
-	h.t.Helper()
-	h.sent = nil
-	h.must(h.send(h.t.Context()))
-	return h.sent
-}
-
-// read takes a letter apart with emersion/go-message.
-func (h *house) read(item queue.Item) (head gomail.Header, plain, rich string) {
-	h.t.Helper()
-	r, err := gomail.CreateReader(bytes.NewReader(item.Bytes))
-	h.must(err)
-	for {
-		p, err := r.NextPart()
-		if errors.Is(err, io.EOF) {
-			return r.Header, plain, rich
-		}
-		h.must(err)
-		body, err := io.ReadAll(p.Body)
-		h.must(err)
-		kind, _, err := p.Header.(*gomail.InlineHeader).ContentType()
-		h.must(err)
-		if kind == "text/html" {
-			rich = string(body)
-		} else {
-			plain = string(body)
-		}
-	}
-}
-
-// link finds the path of the link of a letter.
-func (h *house) link(item queue.Item) string {
-	h.t.Helper()
-	_, plain, rich := h.read(item)
-	found := regexp.MustCompile(`https://smtp\.officinelario\.example(/v/[0-9a-v]{40})\?lang=`).FindStringSubmatch(plain)
-	if found == nil || !strings.Contains(rich, found[0]) {
-		h.t.Fatalf("no link in both parts:\n%s", plain)
-	}
-	return found[1]
-}
-
-// visit asks the page; answer is empty for a GET.
-func (h *house) visit(path, answer, language string) *httptest.ResponseRecorder {
-	h.t.Helper()
-	method, body := http.MethodGet, ""
-	if answer != "" {
-		method, body = http.MethodPost, url.Values{"answer": {answer}}.Encode()
-	}
-	r := httptest.NewRequestWithContext(h.t.Context(), method, path, strings.NewReader(body))
-	r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
-	r.Header.Set("Accept-Language", language)
-	w := httptest.NewRecorder()
-	h.web.ServeHTTP(w, r)
-	return w
-}
-
-// state is that of an address of the account.
-func (h *house) state(a string) (s sender.State) {
-	h.t.Helper()
-	h.must(h.deps.DB.View(h.t.Context(), func(tx *db.Tx) error {
-		found, err := h.deps.Senders.AddressOf(tx, h.account.ID, address(a))
-		s = found.State
-		return err
-	}))
-	return s
-}
-
-// text is what a reader sees of a page.
-func text(w *httptest.ResponseRecorder) string {
-	body := regexp.MustCompile(`(?s)<(style|svg).*?</(style|svg)>`).ReplaceAllString(w.Body.String(), "")
-	body = regexp.MustCompile(`<[^>]*>`).ReplaceAllString(strings.NewReplacer("<dt>", " ", "<dd>", " ", "<br>", " ", "</button>", " ").Replace(body), "")
-	return strings.Join(strings.Fields(html.UnescapeString(body)), " ")
-}
-
-func want(tb testing.TB, text string, all ...string) {
-	tb.Helper()
-	for _, s := range all {
-		if !strings.Contains(text, s) {
-			tb.Errorf("no %q in %s", s, text)
-		}
-	}
-}
 
 func TestS22_LetterAsks(t *testing.T) {
 	t.Parallel()
 	for lang, says := range map[string][]string{
-		"it": {"Officine Lario vuole inviare da fatture@studioconti.example: confermi?", "Chi lo chiede   Marta Riva\r\n                marta@officinelario.example", "Per conto di    Officine Lario, account 2\r\n",
-			"Aprire la pagina non conferma nulla:", "(ora di Roma), cioè 48 ore", "CHE COSA PERMETTI", "90 giorni", "Le risposte vanno a Marta Riva."},
-		"en": {"Officine Lario asks to send from fatture@studioconti.example: do you\r\nagree?", "Asked by        Marta Riva\r\n", "On behalf of    Officine Lario, account 2\r\n",
-			"Opening the page confirms nothing:", "(Rome time), that is 48", "WHAT YOU ALLOW", "90 days"},
+		"it": {
+			"Officine Lario vuole inviare da fatture@studioconti.example: confermi?", "Chi lo chiede   Marta Riva\r\n                marta@officinelario.example",
+			"Per conto di    Officine Lario, account 2\r\n", "Aprire la pagina non conferma nulla:", "(ora di Roma), cioè 48 ore", "CHE COSA PERMETTI", "90 giorni",
+			"Le risposte vanno a Marta Riva.",
+		},
+		"en": {
+			"Officine Lario asks to send from fatture@studioconti.example: do you\r\nagree?", "Asked by        Marta Riva\r\n",
+			"On behalf of    Officine Lario, account 2\r\n", "Opening the page confirms nothing:", "(Rome time), that is 48", "WHAT YOU ALLOW", "90 days",
+		},
 	} {
 		h := newHouse(t)
 		h.ask(h.account.ID, "fatture@studioconti.example", letter.Asking{By: marta, Lang: lang})
@@ -213,37 +42,55 @@ func TestS22_LetterAsks(t *testing.T) {
 		if len(sent) != 1 || len(h.letters()) != 0 {
 			t.Fatalf("%d letters", len(sent))
 		}
-		m := sent[0].Message
-		if sent[0].Recipient.To.String() != "fatture@studioconti.example" || m.From.String() != "postmaster@smtp.officinelario.example" ||
-			m.Account != h.account.ID || m.UserName != "" || m.EightBit || m.SMTPUTF8 {
-			t.Errorf("%+v", m)
-		}
-		for line := range bytes.SplitSeq(sent[0].Bytes, []byte("\r\n")) {
-			if len(line) > 998 || bytes.ContainsAny(line, "\r\n") {
-				t.Errorf("line %q", line)
-			}
-		}
+		h.queued(sent[0])
 		head, plain, rich := h.read(sent[0])
 		want(t, plain, says...)
-		subject, err := head.Subject()
-		from, ferr := head.AddressList("From")
-		reply, rerr := head.AddressList("Reply-To")
-		if err := errors.Join(err, ferr, rerr); err != nil || from[0].Address != "postmaster@smtp.officinelario.example" || !strings.HasSuffix(from[0].Name, " Officine Lario") ||
-			reply[0].Name != "Marta Riva" || reply[0].Address != "marta@officinelario.example" || !strings.HasPrefix(subject, "Officine Lario ") {
-			t.Errorf("%s, %v, %v, %v", subject, from, reply, err)
+		h.addressed(head)
+		if subject, err := head.Subject(); err != nil || head.Get("Content-Language") != lang || sent[0].Message.Subject != subject {
+			t.Errorf("header %v, subject %s", head, sent[0].Message.Subject)
 		}
-		if head.Get("Auto-Submitted") != "auto-generated" || head.Get("Content-Language") != lang || m.Subject != subject {
-			t.Errorf("header %v, subject %s", head, m.Subject)
-		}
-		if strings.Contains(rich, "<img") || strings.Contains(rich, "{{") || strings.Contains(rich, "ZgotmplZ") || strings.Contains(plain, "{") || strings.Contains(rich, "{w") {
-			t.Errorf("%s", rich)
-		}
-		for line := range strings.SplitSeq(plain, "\r\n") {
-			if len([]rune(line)) > textWidth && !strings.HasPrefix(line, "https://") {
-				t.Errorf("long line %q", line)
+		for _, no := range []string{"<img", "{{", "ZgotmplZ", "{w", "http://"} {
+			if strings.Contains(strings.ReplaceAll(rich, "http://www.w3.org/1999/xhtml", ""), no) || strings.Contains(plain, no) {
+				t.Errorf("%s in %s", no, rich)
 			}
 		}
 		h.link(sent[0])
+	}
+}
+
+// queued checks how a letter is queued, and its lines.
+func (h *house) queued(item queue.Item) {
+	h.t.Helper()
+	m := item.Message
+	if item.Recipient.To.String() != "fatture@studioconti.example" || m.From.String() != "postmaster@smtp.officinelario.example" ||
+		m.Account != h.account.ID || m.UserName != "" || m.EightBit || m.SMTPUTF8 {
+		h.t.Errorf("%+v", m)
+	}
+	for line := range bytes.SplitSeq(item.Bytes, []byte("\r\n")) {
+		if len(line) > 998 || bytes.ContainsAny(line, "\r\n") {
+			h.t.Errorf("line %q", line)
+		}
+	}
+	_, plain, _ := h.read(item)
+	for line := range strings.SplitSeq(plain, "\r\n") {
+		if len([]rune(line)) > textWidth && !strings.HasPrefix(line, "https://") {
+			h.t.Errorf("long line %q", line)
+		}
+	}
+}
+
+// addressed checks who writes, and who reads the answers.
+func (h *house) addressed(head gomail.Header) {
+	h.t.Helper()
+	from, err := head.AddressList("From")
+	h.must(err)
+	reply, err := head.AddressList("Reply-To")
+	h.must(err)
+	if from[0].Address != "postmaster@smtp.officinelario.example" || !strings.HasSuffix(from[0].Name, " Officine Lario") {
+		h.t.Errorf("from %v", from)
+	}
+	if reply[0].Name != "Marta Riva" || reply[0].Address != "marta@officinelario.example" || head.Get("Auto-Submitted") != "auto-generated" {
+		h.t.Errorf("reply to %v, header %v", reply, head)
 	}
 }
 
@@ -263,18 +110,18 @@ func TestS22_OnlyTheButtonConfirms(t *testing.T) {
 		h.web.ServeHTTP(httptest.NewRecorder(), r)
 		h.visit(link, "perhaps", "it")
 	}
-	if s := h.state("x@b.example"); s != sender.StatePending {
+	if s := h.state(); s != sender.StatePending {
 		t.Fatalf("%s before anybody pressed a button", s)
 	}
 	w := h.visit(link, "confirm", "it")
 	want(t, text(w), "Confermato", "Officine Lario può inviare da x@b.example", "link per revocare")
-	if s := h.state("x@b.example"); s != sender.StateVerified || w.Code != http.StatusOK {
+	if s := h.state(); s != sender.StateVerified || w.Code != http.StatusOK {
 		t.Fatalf("%s, %d", s, w.Code)
 	}
 	for _, answer := range []string{"", "confirm", "refuse"} {
 		want(t, text(h.visit(link, answer, "it")), "già stato usato", "x@b.example è stato confermato il", "Usa il link nell’email")
 	}
-	if s := h.state("x@b.example"); s != sender.StateVerified {
+	if s := h.state(); s != sender.StateVerified {
 		t.Errorf("%s by a link that was used", s)
 	}
 }
@@ -301,7 +148,7 @@ func TestS22_Revoke(t *testing.T) {
 		want(t, text(h.visit(link, "", "en")), "Shall Officine Lario no longer send from x@b.example?", "I take it back", "Confirmed on")
 		want(t, text(h.visit(link, "confirm", "en")), "There is no such link") // it is not for that
 		want(t, text(h.visit(link, "revoke", "en")), "Taken back", "may no longer send")
-		if s := h.state("x@b.example"); s != sender.StateRevoked {
+		if s := h.state(); s != sender.StateRevoked {
 			t.Errorf("%s", s)
 		}
 		want(t, text(h.visit(link, "", "en")), "has been used", "was taken back on")
@@ -316,7 +163,7 @@ func TestS22_Refuse(t *testing.T) {
 	h.ask(h.account.ID, "x@b.example", letter.Asking{By: marta, Lang: "it"})
 	link := h.link(h.letters()[0])
 	want(t, text(h.visit(link, "refuse", "it")), "Non autorizzato", "(90 giorni)")
-	if s := h.state("x@b.example"); s == sender.StateVerified || s == sender.StatePending {
+	if s := h.state(); s == sender.StateVerified || s == sender.StatePending {
 		t.Errorf("%s", s)
 	}
 	want(t, text(h.visit(link, "confirm", "it")), "già stato usato", "hai risposto che Officine Lario non può inviare")
@@ -357,7 +204,7 @@ func TestLinksThatEnd(t *testing.T) {
 				t.Errorf("expired: %d", w.Code)
 			}
 		}
-		if s := h.state("x@b.example"); s != sender.StatePending {
+		if s := h.state(); s != sender.StatePending {
 			t.Errorf("%s", s)
 		}
 		h.must(h.deps.DB.Close())
@@ -434,8 +281,17 @@ func TestLanguages(t *testing.T) {
 	h.ask(h.account.ID, "x@b.example", letter.Asking{By: marta, Lang: "it"})
 	link := h.link(h.letters()[0])
 	for _, c := range []struct{ query, accept, want string }{
-		{"", "", "it"}, {"", "de", "it"}, {"", "en", "en"}, {"", "en-GB,en;q=0.9,it;q=0.8", "en"}, {"", "de, it;q=0.5, en;q=0.7", "en"}, {"", "it;q=0", "it"},
-		{"", "en;q=x, it", "it"}, {"?lang=en", "it", "en"}, {"?lang=it", "en", "it"}, {"?lang=xx", "en", "en"}, {"", strings.Repeat("en;q=0.1,", 10_000), "en"},
+		{"", "", "it"},
+		{"", "de", "it"},
+		{"", "en", "en"},
+		{"", "en-GB,en;q=0.9,it;q=0.8", "en"},
+		{"", "de, it;q=0.5, en;q=0.7", "en"},
+		{"", "it;q=0", "it"},
+		{"", "en;q=x, it", "it"},
+		{"?lang=en", "it", "en"},
+		{"?lang=it", "en", "it"},
+		{"?lang=xx", "en", "en"},
+		{"", strings.Repeat("en;q=0.1,", 10_000), "en"},
 	} {
 		w := h.visit(link+c.query, "", c.accept)
 		if got := w.Header().Get("Content-Language"); got != c.want || !strings.Contains(w.Body.String(), `<html lang="`+c.want+`">`) {
@@ -601,6 +457,15 @@ func TestAskedBy(t *testing.T) {
 	} {
 		if got := askedBy(in); got != wanted {
 			t.Errorf("%q: %+v", in, got)
+		}
+	}
+}
+
+func TestPieces(t *testing.T) {
+	t.Parallel()
+	for in, wanted := range map[string]string{"a.b@c.example": "a|.b@|c|.example", "": "", "a@": "a@", ".": ".", "é.è": "é|.è"} {
+		if got := strings.Join(pieces(in), "|"); got != wanted {
+			t.Errorf("%q: %s", in, got)
 		}
 	}
 }

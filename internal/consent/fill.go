@@ -79,8 +79,7 @@ func (c *Consent) fillIn(ctx context.Context, s sheet, asked sender.Asked, lang 
 	if lang == english {
 		l.OtherLang = italian
 	}
-	known := !asked.Address.IsZero()
-	if known {
+	if s == sheetAsk {
 		l.Other = p.plain(p.Other)
 	}
 	p.sheet(&l, s, asked)
@@ -162,7 +161,7 @@ func (p pen) facts() []fact {
 
 // pen has what a link is about.
 func (c *Consent) pen(ctx context.Context, asked sender.Asked, lang string) pen {
-	p := pen{says: saysOf(lang, asked.Domain != ""), lang: lang}
+	p := pen{says: saysOf(lang, about{domain: asked.Domain != ""}), lang: lang}
 	what := asked.Address.Display()
 	if asked.Domain != "" {
 		what = asked.Domain.Unicode()

@@ -133,55 +133,63 @@ func (c *Consent) rows(l letter.Letter, v view, acc account.Account, who string)
 
 const textWidth = 72 // runes
 
+// plain writes a letter for programs that show no HTML.
+type plain struct{ strings.Builder }
+
+func (w *plain) lines(all ...string) {
+	for _, s := range all {
+		_, _ = w.WriteString(s + "\r\n") // never fails
+	}
+}
+
+// para writes a paragraph.
+func (w *plain) para(first, rest, s string) {
+	wrap(&w.Builder, first, rest, strings.ReplaceAll(s, "’", "'"))
+}
+
 // text is the letter for programs that show no HTML.
 func (v view) text() string {
-	var w strings.Builder
-	line := func(s string) { w.WriteString(s + "\r\n") }
-	para := func(first, rest, s string) { wrap(&w, first, rest, strings.ReplaceAll(s, "’", "'")) }
+	var w plain
 	head := v.Before + v.What + v.After
-	para("", "", head)
-	line(strings.Repeat("=", min(utf8.RuneCountInString(head), textWidth)))
-	line("")
-	para("", "", v.Intro)
-	line("")
-	line(strings.TrimSuffix(v.Button, ":") + ":")
-	line("")
-	line(v.Link)
-	line("")
-	para("", "", v.NoteBold+" "+v.Note)
-	line("")
+	w.para("", "", head)
+	w.lines(strings.Repeat("=", min(utf8.RuneCountInString(head), textWidth)), "")
+	w.para("", "", v.Intro)
+	w.lines("", v.Button+":", "", v.Link, "")
+	w.para("", "", v.NoteBold+" "+v.Note)
+	w.lines("")
 	for _, r := range v.Rows {
-		label := r.Label + strings.Repeat(" ", max(1, 16-utf8.RuneCountInString(r.Label)))
-		indent := strings.Repeat(" ", 16)
-		first := strings.TrimSpace(r.Strong + " " + r.Text)
-		if first != "" {
-			para(label, indent, first)
-			label = indent
-		}
-		if r.Code != "" {
-			line(label + r.Code)
-		}
+		r.text(&w)
 	}
-	line("")
-	line("")
-	line(strings.ToUpper(v.Permits))
-	line("")
-	para("+ ", "  ", v.Plus)
-	para("- ", "  ", v.Minus)
-	line("")
-	para("", "", v.Later)
-	line("")
-	line("")
-	para("", "", strings.ToUpper(strings.TrimSuffix(v.DoubtBold, ".")))
-	line("")
-	para("", "", v.Doubt)
-	line("")
-	line("-- ")
-	para("", "", v.Footer)
-	line("")
-	para("", "", v.Other+" "+v.OtherRead+":")
-	line(v.OtherLink)
+	w.lines("", "", strings.ToUpper(v.Permits), "")
+	w.para("+ ", "  ", v.Plus)
+	w.para("- ", "  ", v.Minus)
+	w.lines("")
+	w.para("", "", v.Later)
+	w.lines("", "")
+	w.para("", "", strings.ToUpper(strings.TrimSuffix(v.DoubtBold, ".")))
+	w.lines("")
+	w.para("", "", v.Doubt)
+	w.lines("", "-- ")
+	w.para("", "", v.Footer)
+	w.lines("")
+	w.para("", "", v.Other+" "+v.OtherRead+":")
+	w.lines(v.OtherLink)
 	return w.String()
+}
+
+const labelWidth = 16 // runes
+
+// text writes a line of facts.
+func (r row) text(w *plain) {
+	label := r.Label + strings.Repeat(" ", max(1, labelWidth-utf8.RuneCountInString(r.Label)))
+	indent := strings.Repeat(" ", labelWidth)
+	if first := strings.TrimSpace(r.Strong + " " + r.Text); first != "" {
+		w.para(label, indent, first)
+		label = indent
+	}
+	if r.Code != "" {
+		w.lines(label + r.Code)
+	}
 }
 
 // wrap writes a paragraph in lines of at most textWidth runes, if its words are

@@ -47,3 +47,19 @@ func (p person) call() string {
 	}
 	return p.name
 }
+
+// pieces cuts an address or a host name where a line may end: after the "@" and
+// before each ".".
+func pieces(s string) []string {
+	var all []string
+	start := 0
+	for i := range len(s) {
+		switch {
+		case s[i] == '.' && i > start:
+			all, start = append(all, s[start:i]), i
+		case s[i] == '@' && i+1 < len(s):
+			all, start = append(all, s[start:i+1]), i+1
+		}
+	}
+	return append(all, s[start:])
+}

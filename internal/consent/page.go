@@ -57,7 +57,7 @@ func asset(w http.ResponseWriter, r *http.Request) {
 	}
 	w.Header().Set("Content-Type", kind)
 	w.Header().Set("Cache-Control", "public, max-age=86400")
-	_, _ = w.Write(text)
+	_, _ = w.Write(text) //nolint:gosec // a file that is compiled in
 }
 
 // show serves the page as the link stands now.
@@ -69,7 +69,7 @@ func (c *Consent) show(w http.ResponseWriter, r *http.Request) {
 
 func (c *Consent) standingOf(w http.ResponseWriter, r *http.Request) {
 	asked, err := c.deps.Senders.Ask(r.Context(), r.PathValue("token"))
-	c.render(w, r, c.standing(asked, err), asked)
+	c.render(w, r, c.standing(r.Context(), asked, err), asked)
 }
 
 // answer takes what the owner of the address wants.
@@ -92,7 +92,7 @@ func (c *Consent) answer(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	asked, err := do(r.Context(), r.PathValue("token"), client(r))
-	s := c.standing(asked, err)
+	s := c.standing(r.Context(), asked, err)
 	if err == nil {
 		s = done[answer]
 		c.metrics.answers.WithLabelValues(answer).Inc()
@@ -135,7 +135,7 @@ func (s sheet) code() int {
 }
 
 // standing says how a link stands, by what Senders said of it.
-func (c *Consent) standing(asked sender.Asked, err error) sheet {
+func (c *Consent) standing(ctx context.Context, asked sender.Asked, err error) sheet {
 	switch {
 	case err == nil && asked.Kind != letter.Confirmed:
 		return sheetAsk
@@ -152,7 +152,7 @@ func (c *Consent) standing(asked sender.Asked, err error) sheet {
 	case errors.Is(err, letter.ErrUnknownToken):
 		return sheetUnknown
 	}
-	c.deps.Log.LogAttrs(context.Background(), slog.LevelError, "a link could not be answered", slog.Any("error", err))
+	c.deps.Log.LogAttrs(ctx, slog.LevelError, "a link could not be answered", slog.Any("error", err))
 	return sheetTrouble
 }
 

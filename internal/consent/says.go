@@ -32,14 +32,14 @@ type says struct {
 	Read  string // in the other language
 }
 
-func saysOf(lang string, domain bool) says {
+func saysOf(lang string, a about) says {
 	if lang == italian {
-		return dice(domain)
+		return dice(a)
 	}
-	return itSays(domain)
+	return itSays(a)
 }
 
-func dice(domain bool) says {
+func dice(a about) says { //nolint:dupl // the other language
 	s := says{
 		Languages: "Lingua", Kicker: "Conferma del mittente",
 		AskTitle: "Conferma il mittente", AskHead: "{who} può inviare da {what}?",
@@ -68,7 +68,7 @@ func dice(domain bool) says {
 		ManyTitle: "Troppe richieste", ManySays: "Da questa rete ne arrivano troppe. Nulla è cambiato. Aspetta un minuto e ricarica la pagina.",
 		Other: "{who} asks to send from your address.", Read: "Read this page in English",
 	}
-	if domain {
+	if a.domain {
 		s.Kicker, s.AskTitle, s.AskHead = "Conferma del dominio", "Conferma il dominio", "{who} può inviare da tutto {what}?"
 		s.AskSays = "Confermando, le applicazioni di {who} potranno scrivere con qualunque indirizzo di {what} come mittente. Puoi revocare quando vuoi."
 		s.RevokeTitle = "Revoca il dominio"
@@ -78,7 +78,7 @@ func dice(domain bool) says {
 	return s
 }
 
-func itSays(domain bool) says {
+func itSays(a about) says { //nolint:dupl // the other language
 	s := says{
 		Languages: "Language", Kicker: "Confirmation of a sender",
 		AskTitle: "Confirm the sender", AskHead: "May {who} send from {what}?",
@@ -107,7 +107,7 @@ func itSays(domain bool) says {
 		ManyTitle: "Too many requests", ManySays: "Too many come from this network. Nothing has changed. Wait a minute and reload the page.",
 		Other: "{who} vuole inviare dal tuo indirizzo.", Read: "Leggi questa pagina in italiano",
 	}
-	if domain {
+	if a.domain {
 		s.Kicker, s.AskTitle, s.AskHead = "Confirmation of a domain", "Confirm the domain", "May {who} send from all of {what}?"
 		s.AskSays = "If you agree, {who}’s applications may write with any address at {what} as the sender. You can take it back whenever you like."
 		s.RevokeTitle = "Take back the domain"

@@ -70,16 +70,16 @@ type about struct {
 func wordsOf(lang string, a about) words {
 	switch {
 	case lang == italian && a.confirmed:
-		return confermato(a.domain)
+		return confermato(a)
 	case lang == italian:
-		return domanda(a.domain)
+		return domanda(a)
 	case a.confirmed:
-		return confirmation(a.domain)
+		return confirmation(a)
 	}
-	return question(a.domain)
+	return question(a)
 }
 
-func domanda(domain bool) words {
+func domanda(a about) words {
 	w := words{
 		Subject: "{who} vuole inviare da {what}: confermi?",
 		Preview: "Decidi tu: aprire questa email o il link non conferma nulla. Il link vale fino al {until}.",
@@ -95,7 +95,7 @@ func domanda(domain bool) words {
 		Doubt: "Il link scade da solo e il tuo indirizzo resta com’era. Nella pagina c’è anche «Non autorizzo»: dopo, per 90 giorni, da questo account non arrivano altre email di verifica a questo indirizzo.",
 		Other: "{who} asks to send from your address.",
 	}
-	if domain {
+	if a.domain {
 		w.Subject, w.Head = "{who} vuole inviare da tutto {what}: confermi?", "{who} vuole inviare da tutto {what}: confermi?"
 		w.Kicker = "Conferma del dominio"
 		w.Intro = "Ti scriviamo perché {to} risponde per questo dominio. Finché non confermi, {who} non può usarlo per inviare."
@@ -107,7 +107,7 @@ func domanda(domain bool) words {
 	return w
 }
 
-func confermato(domain bool) words {
+func confermato(a about) words {
 	w := words{
 		Subject: "Hai confermato: {who} può inviare da {what}",
 		Preview: "Conserva questa email: ha il link per revocare, che non scade.",
@@ -123,7 +123,7 @@ func confermato(domain bool) words {
 		Doubt: "Basta il pulsante nella pagina. Poi cambia la password della tua casella: qualcun altro ha letto la nostra prima email.",
 		Other: "You agreed that {who} sends from your address.",
 	}
-	if domain {
+	if a.domain {
 		w.Subject, w.Head, w.Kicker = "Hai confermato: {who} può inviare da tutto {what}", "{who} può inviare da tutto {what}", "Dominio confermato"
 		w.Intro = "Hai confermato: da adesso le applicazioni di {who} possono scrivere con gli indirizzi di questo dominio. Non devi fare altro."
 		w.Plus = "Le applicazioni di {who} possono scrivere con qualunque indirizzo di {what} come mittente."
@@ -133,7 +133,7 @@ func confermato(domain bool) words {
 	return w
 }
 
-func question(domain bool) words {
+func question(a about) words {
 	w := words{
 		Subject: "{who} asks to send from {what}: do you agree?",
 		Preview: "It is up to you: opening this mail or the link confirms nothing. The link can be used until {until}.",
@@ -149,7 +149,7 @@ func question(domain bool) words {
 		Doubt: "The link expires by itself and your address stays as it was. The page also has “I do not authorise”: after that no verification mail of this account comes to this address for 90 days.",
 		Other: "{who} vuole inviare dal tuo indirizzo.",
 	}
-	if domain {
+	if a.domain {
 		w.Subject, w.Head = "{who} asks to send from all of {what}: do you agree?", "{who} asks to send from all of {what}: do you agree?"
 		w.Kicker = "Confirmation of a domain"
 		w.Intro = "We write to you because {to} speaks for this domain. Until you agree, {who} can’t use it to send."
@@ -161,7 +161,7 @@ func question(domain bool) words {
 	return w
 }
 
-func confirmation(domain bool) words {
+func confirmation(a about) words {
 	w := words{
 		Subject: "You agreed: {who} may send from {what}",
 		Preview: "Keep this mail: it has the link that takes it back, which does not expire.",
@@ -177,7 +177,7 @@ func confirmation(domain bool) words {
 		Doubt: "The button on the page does it. Then change the password of your mailbox: somebody else has read our first mail.",
 		Other: "Hai confermato che {who} può inviare dal tuo indirizzo.",
 	}
-	if domain {
+	if a.domain {
 		w.Subject, w.Head, w.Kicker = "You agreed: {who} may send from all of {what}", "{who} may send from all of {what}", "Domain confirmed"
 		w.Intro = "You agreed: from now on {who}’s applications may write with the addresses of this domain. There is nothing else for you to do."
 		w.Plus = "{who}’s applications may write with any address at {what} as the sender."

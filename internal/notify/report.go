@@ -47,8 +47,11 @@ func (n *Notifier) report(ctx context.Context, notice queue.Notice) (*draft, err
 	if len(d.Recipients) == 0 {
 		return nil, nil //nolint:nilnil // nothing is to be told, and that is no error
 	}
-	whole := m.Return == mail.ReturnFull && notice.Kind == queue.NoticeFailure // RFC 3461 §4.3: of failures only
-	if d.Header, d.Body, err = n.original(ctx, m, whole); err != nil {
+	var most int64
+	if m.Return == mail.ReturnFull && notice.Kind == queue.NoticeFailure { // RFC 3461 §4.3: of failures only
+		most = maxReturned
+	}
+	if d.Header, d.Body, err = n.original(ctx, m, most); err != nil {
 		return nil, err
 	}
 	return n.draft(Letter{Account: m.Account, List: m.List, To: mail.ForwardPath(m.From), Content: d.Bytes()})
@@ -70,8 +73,8 @@ func recipient(r queue.Recipient, until time.Time) report.Recipient {
 }
 
 // original reads what is returned of a message: its header section, and its body
-// if that is wanted and not too large. What is past its retention is nil.
-func (n *Notifier) original(ctx context.Context, m *queue.Message, whole bool) (header, body []byte, err error) {
+// if the whole has at most so many octets. What is past its retention is nil.
+func (n *Notifier) original(ctx context.Context, m *queue.Message, most int64) (header, body []byte, err error) {
 	if m.HeaderSize <= 0 || m.HeaderSize > 2*message.MaxHeader { // no message of ours
 		return nil, nil, nil
 	}
@@ -84,8 +87,9 @@ func (n *Notifier) original(ctx context.Context, m *queue.Message, whole bool) (
 	}
 	defer r.Close()
 	size := int64(m.HeaderSize)
-	if whole = whole && m.Size <= maxReturned; whole {
-		size = maxReturned
+	whole := m.Size <= most
+	if whole {
+		size = most
 	}
 	text, err := io.ReadAll(io.LimitReader(r, size))
 	switch {

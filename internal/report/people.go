@@ -27,6 +27,7 @@ type tongue struct {
 	waits    string // of a delay
 	signed   string
 	cause    func(cause) words
+	replies  bool // are repeated
 }
 
 func english() tongue {
@@ -109,7 +110,8 @@ func (d *DSN) people() part {
 			w.line(strings.Repeat("-", textWidth))
 			w.line("")
 		}
-		d.tell(&w, t, i == 0)
+		t.replies = i == 0
+		d.tell(&w, t)
 	}
 	return part{
 		"Content-Type: text/plain; charset=utf-8\r\nContent-Transfer-Encoding: quoted-printable\r\n",
@@ -118,7 +120,7 @@ func (d *DSN) people() part {
 }
 
 // tell writes it all in one language.
-func (d *DSN) tell(w *writer, t tongue, replies bool) {
+func (d *DSN) tell(w *writer, t tongue) {
 	w.text("", "", t.title[d.Kind])
 	w.line("")
 	width := max(utf8.RuneCountInString(t.subject), utf8.RuneCountInString(t.sent)) + 1
@@ -131,7 +133,7 @@ func (d *DSN) tell(w *writer, t tongue, replies bool) {
 		w.line("")
 		w.line(printable(r.display()))
 		w.text("  ", "  ", d.why(t, r))
-		if replies {
+		if t.replies {
 			d.quote(w, t, r)
 		}
 	}
@@ -180,7 +182,7 @@ func (r Recipient) display() string { return cmp.Or(r.Display, r.To) }
 // writer writes lines for people.
 type writer struct{ strings.Builder }
 
-func (w *writer) line(s string) { w.WriteString(s + "\r\n") }
+func (w *writer) line(s string) { _, _ = w.WriteString(s + "\r\n") } // never fails
 
 // text writes a paragraph; its first line begins with first, the others with
 // rest. A word too long for a line has one of its own.

@@ -227,24 +227,33 @@ func TestActions(t *testing.T) {
 		says           []string
 	}{
 		{
-			"delay", report.Delay, mail.Outcome{Action: mail.Deferred, Code: 451, Status: mail.Status{Class: 4, Subject: 7, Detail: 1}, Diagnostic: "greylisted"},
-			false, "delayed", "4.7.1", []string{"We try until 26 November 2026, 10:31 (Rome time).", "you need not send it again"},
+			"delay", report.Delay,
+			mail.Outcome{Action: mail.Deferred, Code: 451, Status: mail.Status{Class: 4, Subject: 7, Detail: 1}, Diagnostic: "greylisted"},
+			false, "delayed", "4.7.1",
+			[]string{"We try until 26 November 2026, 10:31 (Rome time).", "you need not send it again"},
 		},
 		{
-			"delay without a status", report.Delay, mail.Outcome{Action: mail.Deferred, Diagnostic: "dial: timeout"},
-			false, "delayed", "4.4.7", []string{"What happened:\r\n  > dial: timeout"},
+			"delay without a status", report.Delay,
+			mail.Outcome{Action: mail.Deferred, Diagnostic: "dial: timeout"},
+			false, "delayed", "4.4.7",
+			[]string{"What happened:\r\n  > dial: timeout"},
 		},
 		{
-			"success", report.Success, mail.Outcome{Action: mail.Delivered, Code: 250, Status: mail.Status{Class: 2, Detail: 0}, Diagnostic: "queued", RemoteMTA: "mx.b.example"},
-			false, "relayed", "2.0.0", []string{"has been handed on", "do not tell what becomes of it"},
+			"success", report.Success,
+			mail.Outcome{Action: mail.Delivered, Code: 250, Status: mail.Status{Class: 2, Detail: 0}, Diagnostic: "queued", RemoteMTA: "mx.b.example"},
+			false, "relayed", "2.0.0",
+			[]string{"has been handed on", "do not tell what becomes of it"},
 		},
 		{
-			"success without a status", report.Success, mail.Outcome{Action: mail.Delivered, Code: 250, Diagnostic: "queued"},
+			"success without a status", report.Success,
+			mail.Outcome{Action: mail.Delivered, Code: 250, Diagnostic: "queued"},
 			false, "relayed", "2.0.0", nil,
 		},
 		{
-			"expired", report.Failure, mail.Outcome{Action: mail.Deferred, Status: mail.Status{Class: 4, Subject: 4, Detail: 1}, Diagnostic: "connection refused"},
-			true, "failed", "4.4.1", []string{"tried until its time was over", "could not be reached"},
+			"expired", report.Failure,
+			mail.Outcome{Action: mail.Deferred, Status: mail.Status{Class: 4, Subject: 4, Detail: 1}, Diagnostic: "connection refused"},
+			true, "failed", "4.4.1",
+			[]string{"tried until its time was over", "could not be reached"},
 		},
 		{"expired without a status", report.Failure, mail.Outcome{}, true, "failed", "4.4.7", nil},
 		{"failed without a status", report.Failure, mail.Outcome{Action: mail.Failed, Code: 550, Diagnostic: "no"}, false, "failed", "5.0.0", nil},
@@ -455,8 +464,10 @@ if parts[2].get_content_type() == 'message/rfc822':
 		second := d.Recipients[0]
 		second.To, second.Original = "other@b.example", ""
 		d.Recipients = append(d.Recipients, second)
-		want := []string{"Final-Recipient=rfc822; nobody@b.example", "Final-Recipient=rfc822; other@b.example", "Action=failed", "Status=5.1.1",
-			"Reporting-MTA=dns; relay.example", "text=Your message could not be delivered.", "returned=text/rfc822-headers"}
+		want := []string{
+			"Final-Recipient=rfc822; nobody@b.example", "Final-Recipient=rfc822; other@b.example", "Action=failed", "Status=5.1.1",
+			"Reporting-MTA=dns; relay.example", "text=Your message could not be delivered.", "returned=text/rfc822-headers",
+		}
 		if full {
 			d.Body = []byte("Hello\r\n")
 			want = append(want[:len(want)-1], "returned=message/rfc822", "subject=Invoice 12")
