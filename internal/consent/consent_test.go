@@ -330,6 +330,19 @@ func TestAccountWithoutAName(t *testing.T) {
 	want(t, plain, "smtp.officinelario.example asks to send from x@b.example", "On behalf of    account 1\r\n                smtp.officinelario.example", "Asked by        o@b.example\r\n")
 }
 
+// Nobody is named where nobody is known.
+func TestNobodyIsNamed(t *testing.T) {
+	t.Parallel()
+	for lang, says := range map[string]string{"it": "Chi lo chiede chi gestisce smtp.officinelario.example", "en": "Asked by the operator of smtp.officinelario.example"} {
+		h := newHouse(t)
+		h.ask(h.account.ID, "x@b.example", letter.Asking{Lang: lang})
+		sent := h.letters()[0]
+		_, plain, _ := h.read(sent)
+		want(t, strings.Join(strings.Fields(plain), " "), says)
+		want(t, text(h.visit(h.link(sent), "", lang)), says)
+	}
+}
+
 // What others chose is text, and nothing else.
 func TestHostileNames(t *testing.T) {
 	t.Parallel()

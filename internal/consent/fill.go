@@ -156,7 +156,8 @@ func (p pen) used(say func(title string, texts ...string), hint func(text string
 
 // facts say who asks.
 func (p pen) facts() []fact {
-	return []fact{{p.Asker, p.held["who asks"]}, {p.Behalf, p.held["behalf"]}}
+	f := frameOf(p.lang)
+	return []fact{{f.Asker, p.held["who asks"]}, {f.Behalf, p.held["behalf"]}}
 }
 
 // pen has what a link is about.
@@ -176,7 +177,7 @@ func (c *Consent) pen(ctx context.Context, asked sender.Asked, lang string) pen 
 	}
 	acc, who := c.who(ctx, asked.Account)
 	p.held["who"] = []span{{Text: who}}
-	number := p.Account + " " + strconv.FormatInt(acc.Number, 10)
+	number := frameOf(lang).Account + " " + strconv.FormatInt(acc.Number, 10)
 	if who != c.cfg.Hostname {
 		number = who + ", " + number
 	}
@@ -184,8 +185,11 @@ func (c *Consent) pen(ctx context.Context, asked sender.Asked, lang string) pen 
 	asker := askedBy(asked.RequestedBy)
 	p.held["asker"] = []span{{Text: asker.name}}
 	switch {
+	case asker == person{}:
+		p.held["asker"] = p.write(frameOf(lang).Somebody)
+		p.held["who asks"] = p.held["asker"]
 	case asker.address.IsZero():
-		p.held["who asks"] = []span{{Text: asker.name + ", " + p.plain(p.Operator)}}
+		p.held["who asks"] = []span{{Text: asker.name + ", " + p.plain(frameOf(lang).Operator)}}
 	case asker.name == "":
 		p.held["asker"] = []span{{Style: "code", Text: asker.address.Display()}}
 		p.held["who asks"] = p.held["asker"]

@@ -115,7 +115,11 @@ func (c *Consent) view(l letter.Letter, acc account.Account, who, lang string) v
 func (c *Consent) rows(l letter.Letter, v view, acc account.Account, who string) []row {
 	asker := askedBy(l.RequestedBy)
 	first := row{Label: v.Asker, Text: asker.name, Code: asker.address.Display()}
-	if asker.address.IsZero() {
+	switch {
+	case !asker.address.IsZero():
+	case asker.name == "":
+		first.Text = strings.ReplaceAll(v.Somebody, "{host}", c.cfg.Hostname)
+	default:
 		first.Text += ", " + strings.ReplaceAll(v.Operator, "{host}", c.cfg.Hostname)
 	}
 	behalf := row{Label: v.Behalf, Text: v.Account + " " + strconv.FormatInt(acc.Number, 10), Code: c.cfg.Hostname}
@@ -152,7 +156,7 @@ func (v view) text() string {
 	var w plain
 	head := v.Before + v.What + v.After
 	w.para("", "", head)
-	w.lines(strings.Repeat("=", min(utf8.RuneCountInString(head), textWidth)), "")
+	w.lines(strings.Repeat("-", min(utf8.RuneCountInString(head), textWidth)), "")
 	w.para("", "", v.Intro)
 	w.lines("", v.Button+":", "", v.Link, "")
 	w.para("", "", v.NoteBold+" "+v.Note)

@@ -8,7 +8,7 @@ type says struct {
 
 	AskTitle, AskHead, AskSays, AskHint, AskFoot string
 	Yes, No                                      string
-	Asker, Behalf, Account, Operator, Until      string
+	Until                                        string
 
 	OKTitle, OKSays             string
 	NoTitle, NoSays             string
@@ -47,7 +47,7 @@ func dice(a about) says { //nolint:dupl // the other language
 		AskHint: "Aprire questa pagina non conferma nulla: conta solo il pulsante. Se non autorizzi, per 90 giorni questo account non può inviare altre email di verifica a questo indirizzo.",
 		AskFoot: "Non conosci {who}? Non autorizzare, o chiudi la pagina: il link scade da solo.",
 		Yes:     "Confermo", No: "Non autorizzo",
-		Asker: "Chi lo chiede", Behalf: "Per conto di", Account: "account", Operator: "gestore di {host}", Until: "Vale fino al",
+		Until:   "Vale fino al",
 		OKTitle: "Confermato", OKSays: "{who} può inviare da {what}. Ti arriva un’email con il link per revocare quando vuoi.",
 		NoTitle: "Non autorizzato", NoSays: "{who} non può inviare da {what}. Fino al {rest} (90 giorni) questo account non può inviare altre email di verifica a questo indirizzo.",
 		RevokeTitle: "Revoca il mittente", RevokeHead: "Togliere a {who} il permesso di inviare da {what}?",
@@ -86,7 +86,7 @@ func itSays(a about) says { //nolint:dupl // the other language
 		AskHint: "Opening this page confirms nothing: only the button counts. If you do not authorise it, this account may not send other verification mail to this address for 90 days.",
 		AskFoot: "You don’t know {who}? Do not authorise it, or close the page: the link expires by itself.",
 		Yes:     "I agree", No: "I do not authorise",
-		Asker: "Asked by", Behalf: "On behalf of", Account: "account", Operator: "operator of {host}", Until: "Open until",
+		Until:   "Open until",
 		OKTitle: "Confirmed", OKSays: "{who} may send from {what}. You get a mail with the link that takes it back whenever you like.",
 		NoTitle: "Not authorised", NoSays: "{who} may not send from {what}. Until {rest} (90 days) this account may not send other verification mail to this address.",
 		RevokeTitle: "Take back the sender", RevokeHead: "Shall {who} no longer send from {what}?",

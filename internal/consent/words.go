@@ -36,7 +36,8 @@ type frame struct {
 	Asker     string
 	Behalf    string
 	Account   string // before the number
-	Operator  string // who asks, where that is somebody of the house
+	Operator  string // what who asks is, where that is somebody of the house
+	Somebody  string // the same, where nobody is named
 	Copy      string
 	Footer    string
 	Replies   string // after the footer, where answers go to somebody
@@ -47,14 +48,14 @@ type frame struct {
 func frameOf(lang string) frame {
 	if lang == italian {
 		return frame{
-			For: "per {who}", Asker: "Chi lo chiede", Behalf: "Per conto di", Account: "account", Operator: "gestore di {host}",
+			For: "per {who}", Asker: "Chi lo chiede", Behalf: "Per conto di", Account: "account", Operator: "gestore di {host}", Somebody: "chi gestisce {host}",
 			Copy:    "Il pulsante non funziona? Copia questo indirizzo nel browser:",
 			Footer:  "Email automatica di {host}. Nessuna immagine, nessun tracciamento.",
 			Replies: "Le risposte vanno a {asker}.", OtherLang: english, OtherRead: "Read this in English",
 		}
 	}
 	return frame{
-		For: "for {who}", Asker: "Asked by", Behalf: "On behalf of", Account: "account", Operator: "operator of {host}",
+		For: "for {who}", Asker: "Asked by", Behalf: "On behalf of", Account: "account", Operator: "operator of {host}", Somebody: "the operator of {host}",
 		Copy:    "The button does not work? Copy this address into your browser:",
 		Footer:  "Automatic mail of {host}. No images, no tracking.",
 		Replies: "Replies go to {asker}.", OtherLang: italian, OtherRead: "Leggi in italiano",
