@@ -253,8 +253,20 @@ func checkReason(of, reason string) (string, error) {
 	return reason, nil
 }
 
-// update writes what may change of a domain. Any number of users may list it.
+// update writes what may change of a domain, and has it count. Any number of
+// users may list it.
 func (s *Senders) update(tx *db.Tx, d Domain) error {
+	if err := write(tx, d); err != nil {
+		return err
+	}
+	tx.OnCommit(s.snapshots.Clear)
+	if d.State == StateVerified {
+		return s.deps.Letters.WithdrawUnsent(tx, d.Account, d.Name) // it vouches for them now
+	}
+	return nil
+}
+
+func write(tx *db.Tx, d Domain) error {
 	next := db.Micros(d.NextCheckAt)
 	if d.NextCheckAt.IsZero() {
 		next = never
@@ -263,10 +275,6 @@ func (s *Senders) update(tx *db.Tx, d Domain) error {
 		db.Micros(d.VerifiedAt), db.Micros(d.CheckedAt), string(d.Proof), next, d.misses,
 		db.Micros(d.MissingAt), db.Micros(d.lastMissAt)); err != nil {
 		return fmt.Errorf("update domain %s: %w", d.Name, err)
-	}
-	tx.OnCommit(s.snapshots.Clear)
-	if d.State == StateVerified {
-		return s.deps.Letters.WithdrawUnsent(tx, d.Account, d.Name) // it vouches for them now
 	}
 	return nil
 }

@@ -285,6 +285,23 @@ func TestCheckUndoesNoDecision(t *testing.T) {
 	}
 }
 
+// Looks that change nothing leave the verdicts in memory.
+func TestLooksThatChangeNothingCostNoVerdict(t *testing.T) {
+	h := open(t)
+	h.authorise(t, h.user, "example.com")
+	is(t, "verdict", h.judgement(t, "a@example.com"), "pending by example.com")
+	if _, _, err := h.VerifyDomain(t.Context(), h.user.Account, "example.com"); err != nil {
+		t.Fatal(err)
+	}
+	_, _, known := h.snapshots.Get(h.user.ID)
+	is(t, "known after a look that changes nothing", known, true)
+	h.zone.set("_mittente.example.com", h.records(t, "example.com")[0].Value)
+	if _, _, err := h.VerifyDomain(t.Context(), h.user.Account, "example.com"); err != nil {
+		t.Fatal(err)
+	}
+	is(t, "verdict after one that does", h.judgement(t, "a@example.com"), "authorised by example.com, signs example.com")
+}
+
 // Trouble with the database ends nothing: it is tried again.
 func TestRunOutlivesTrouble(t *testing.T) {
 	z := serveZone(t)
