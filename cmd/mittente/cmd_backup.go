@@ -10,6 +10,8 @@ import (
 	"path/filepath"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"mittente/internal/db"
 	"mittente/internal/event"
 )
@@ -83,7 +85,10 @@ func (c backupCmd) open(a *app) (*os.File, error) {
 // into out. The detour costs its size on that disk for a while, and lets root
 // back up into a folder of root's, and into a pipe.
 func (h *house) backup(ctx context.Context, a *app, name string, out *os.File) (int64, error) {
-	scratch, err := os.MkdirTemp(h.cfg.DataDir, "backup-")
+	if err := h.roomForBackup(); err != nil {
+		return 0, err
+	}
+	scratch, err := os.MkdirTemp(h.cfg.DataDir, scratchPrefix)
 	if err != nil {
 		return 0, fmt.Errorf("%w: %w", errUnavailable, err)
 	}
@@ -109,6 +114,36 @@ func (h *house) backup(ctx context.Context, a *app, name string, out *os.File) (
 		return n, nil
 	}
 	return n, errors.Join(out.Sync(), out.Close())
+}
+
+const (
+	scratchPrefix = "backup-"
+	scratchOld    = 24 * time.Hour
+)
+
+// roomForBackup makes sure that the copy leaves the reserve alone, which settling
+// lives on, and removes copies that a killed backup has left.
+func (h *house) roomForBackup() error {
+	left, err := filepath.Glob(filepath.Join(h.cfg.DataDir, scratchPrefix+"*"))
+	if err != nil {
+		return err
+	}
+	for _, dir := range left {
+		if info, err := os.Stat(dir); err == nil && info.IsDir() && time.Since(info.ModTime()) > scratchOld {
+			_ = os.RemoveAll(dir) // what can't be removed shows in the free space
+		}
+	}
+	var st unix.Statfs_t
+	if err := unix.Statfs(h.cfg.DataDir, &st); err != nil {
+		return fmt.Errorf("%w: %w", errUnavailable, err)
+	}
+	free := int64(st.Bavail) * int64(st.Bsize) //nolint:gosec,unconvert // no disk has 2^63 bytes; other systems have other types
+	file := filepath.Join(h.cfg.DataDir, "mittente.db")
+	need := fileSize(file) + fileSize(file+"-wal") + max(1, h.cfg.Storage.ReserveBytes)
+	if free < need {
+		return fmt.Errorf("%w: a copy is made in %s first, which takes %s with the reserve, and %s are free", errUnavailable, h.cfg.DataDir, size(need), size(free))
+	}
+	return nil
 }
 
 // contextReader ends with its context: a large file is long in copying.

@@ -282,6 +282,9 @@ func describeSelection(s queue.Selection) string {
 	add("site", s.Site)
 	add("user", s.User)
 	add("reply", s.Reply)
+	if !s.Account.IsZero() {
+		add("account", s.Account.String())
+	}
 	if !s.List.IsZero() {
 		add("list", s.List.String())
 	}

@@ -49,7 +49,7 @@ type Gate struct {
 	deps    Deps
 	metrics *metrics
 	buffers sync.Pool // *[]byte of copyBuffer octets
-	turns   chan struct{}
+	places  *places
 	quotas  *quotas
 	told    *told
 }
@@ -69,7 +69,7 @@ func New(cfg Config, deps Deps, reg prometheus.Registerer) *Gate {
 		deps:    deps,
 		metrics: newMetrics(reg),
 		buffers: sync.Pool{New: func() any { b := make([]byte, copyBuffer); return &b }},
-		turns:   make(chan struct{}, cfg.MaxTransfers),
+		places:  newPlaces(cfg.MaxTransfers),
 		quotas:  newQuotas(deps.DB),
 		told:    newTold(),
 	}
@@ -150,7 +150,7 @@ func (g *Gate) submit(ctx context.Context, s Session, env mail.Envelope, content
 	if err := g.turn(ctx, s); err != nil {
 		return nil, err
 	}
-	defer func() { <-g.turns }()
+	defer g.places.give(s.Principal.User.Account)
 	v := visit{s, env}
 	header, body, err := message.ReadHeader(content, g.cfg.MaxHeaderBytes)
 	if err != nil {
@@ -189,22 +189,15 @@ func (g *Gate) share(ctx context.Context, v visit) (*reservation, error) {
 	return r, storageRejection(v.Principal.User.Name, err)
 }
 
-// turn waits for one of the places in g.turns. While it waits the client's
+// turn waits for one of the places. While it waits the client's
 // content stays in the client's hands.
 func (g *Gate) turn(ctx context.Context, s Session) error {
-	select {
-	case g.turns <- struct{}{}:
-		return nil
-	default:
-	}
 	wait, cancel := context.WithTimeout(ctx, g.cfg.Patience)
 	defer cancel()
-	select {
-	case g.turns <- struct{}{}:
-		return nil
-	case <-wait.Done():
-		return &Rejection{Reason: Busy, User: s.Principal.User.Name, Cause: wait.Err()}
+	if err := g.places.take(wait, s.Principal.User.Account); err != nil {
+		return &Rejection{Reason: Busy, User: s.Principal.User.Name, Cause: err}
 	}
+	return nil
 }
 
 //go:embed schema/*.sql
