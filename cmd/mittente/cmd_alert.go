@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -10,10 +11,13 @@ import (
 	"strings"
 	"time"
 
+	"mittente/internal/account"
 	"mittente/internal/alert"
 	"mittente/internal/db"
 	"mittente/internal/event"
 	"mittente/internal/id"
+	"mittente/internal/letter"
+	"mittente/internal/submission"
 )
 
 type alertCmd struct {
@@ -59,25 +63,89 @@ func (h *house) viewAlert(tx *db.Tx, x alert.Alert) (alertView, error) {
 // alertText is one line of what happened, from the facts of an alert.
 func alertText(x alert.Alert) string {
 	f := x.Facts
-	switch {
-	case x.Kind == alert.SenderDomain && f["pattern"] == "online_form":
-		return fmt.Sprintf("an online form sends as its visitors: %s, from <%s>, with From such as %s: put the visitor in Reply-To",
-			f["user"], f["reverse_path"], f[alert.FactExamples])
-	case x.Kind == alert.SenderDomain && f["pattern"] == "many_addresses":
-		return fmt.Sprintf("%s sent from many addresses (%s) that are not authorised, such as %s", f["user"], f["place"], f[alert.FactExamples])
-	case x.Kind == alert.SenderDomain:
-		return fmt.Sprintf("%s sent from <%s> (%s), which is not authorised", f["user"], f["address"], f["place"])
-	case x.Kind == alert.PasswordInClear:
-		return f["user"] + " showed its password in clear: regenerate it"
-	case f["text"] != "":
+	if f["text"] != "" {
 		return f["text"]
 	}
+	text := ""
+	switch x.Kind {
+	case alert.SenderDomain:
+		text = senderText(f)
+	case alert.PasswordInClear:
+		text = f["user"] + " showed its password in clear: regenerate it"
+	case alert.SendingProblem, alert.Security:
+		text = problemText(f)
+	case alert.Returned:
+		text = fmt.Sprintf("nobody can be told that mail to %s failed (%s): %s", f["to"], f["message"], f["reply"])
+	case alert.Queue:
+		if f["site"] != "" {
+			text = fmt.Sprintf("%s does not work since %s, recipients that wait: %s; %s", f["site"], f["since"], f["waiting"], f["reply"])
+		}
+	case alert.Verification, alert.CertificatesDNS:
+		text = verificationText(f)
+	case alert.AccountBlocked:
+	}
+	return cmp.Or(text, factsText(f), x.Key)
+}
+
+func senderText(f map[string]string) string {
+	switch {
+	case f["pattern"] == "online_form":
+		return fmt.Sprintf("an online form sends as its visitors: %s, from <%s>, with From such as %s: put the visitor in Reply-To",
+			f["user"], f["reverse_path"], f[alert.FactExamples])
+	case f["pattern"] == "many_addresses":
+		return fmt.Sprintf("%s sent from many addresses that are not authorised (%s), such as %s", f["user"], f["place"], f[alert.FactExamples])
+	case f["reason"] == string(submission.Pending):
+		return fmt.Sprintf("%s sent from <%s> (%s), which is awaiting verification", f["user"], f["address"], f["place"])
+	}
+	return fmt.Sprintf("%s sent from <%s> (%s), which is not authorised", f["user"], f["address"], f["place"])
+}
+
+// problemText is for what a user or a site can't do, and for who should not.
+func problemText(f map[string]string) string {
+	switch f["reason"] {
+	case string(account.Inactive):
+		return fmt.Sprintf("%s wants to send from %s and is not active", f["user"], f["client"])
+	case string(account.NotFromHere):
+		return fmt.Sprintf("the right password of %s came from %s, where it may not be used: regenerate it, or allow the network", f["user"], f["client"])
+	case string(submission.OverQuota):
+		return fmt.Sprintf("%s has used up its quota of %s recipients an hour", f["user"], f["quota_per_hour"])
+	case string(submission.Malformed):
+		return fmt.Sprintf("%s sent a header that can't be accepted: %s", f["user"], cmp.Or(f["cause"], f["place"]))
+	case string(submission.Loop):
+		return f["user"] + " handed in mail that goes round in a loop"
+	}
+	switch {
+	case f["pattern"] == "guessing":
+		return fmt.Sprintf("passwords are guessed from %s, the last one for %s", f["client"], cmp.Or(f["name"], "no name"))
+	case f["site"] != "":
+		return fmt.Sprintf("%s refuses this server: %s", f["site"], f["reply"])
+	}
+	return ""
+}
+
+// verificationText is for what owners of addresses answered, and for what the DNS says.
+func verificationText(f map[string]string) string {
+	switch {
+	case f["outcome"] != "":
+		answer := map[string]string{string(letter.OutcomeRefused): "does not authorise it", string(letter.OutcomeRevoked): "took the consent back"}[f["outcome"]]
+		return fmt.Sprintf("the owner of %s %s; it was asked for by %s", f["address"], cmp.Or(answer, "answered: "+f["outcome"]), f["requested_by"])
+	case f["selector"] != "":
+		return fmt.Sprintf("the key %s of %s: %s", f["selector"], f["domain"], f["problem"])
+	case f["revoked_at"] != "":
+		return fmt.Sprintf("%s: %s; it is revoked at %s unless its records come back", f["domain"], f["problem"], f["revoked_at"])
+	case f["problem"] != "":
+		return fmt.Sprintf("%s is %s: %s", f["domain"], f["state"], f["problem"])
+	case f["reply"] != "":
+		return fmt.Sprintf("the DNS does not answer since %s: %s", f["since"], f["reply"])
+	}
+	return ""
+}
+
+// factsText is for an alert that has no words of its own here.
+func factsText(f map[string]string) string {
 	parts := make([]string, 0, len(f))
 	for _, key := range slices.Sorted(maps.Keys(f)) {
 		parts = append(parts, strings.ReplaceAll(key, "_", " ")+" "+f[key])
-	}
-	if len(parts) == 0 {
-		return x.Key
 	}
 	return strings.Join(parts, ", ")
 }
