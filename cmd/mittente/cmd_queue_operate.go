@@ -121,22 +121,22 @@ type (
 
 // Run makes what waits due at once.
 func (c queueRetryCmd) Run(ctx context.Context, a *app) error {
-	return c.run(ctx, a, queue.Retry, "due now: they are attempted at once where nothing else binds them")
+	return c.run(ctx, a, queue.Retry, "due now", "attempted at once where nothing else binds")
 }
 
 // Run stops what waits.
 func (c queueHoldCmd) Run(ctx context.Context, a *app) error {
-	return c.run(ctx, a, queue.Hold, "held: they wait for mittente queue release")
+	return c.run(ctx, a, queue.Hold, "held", "until mittente queue release")
 }
 
 // Run lets go on what is held.
 func (c queueReleaseCmd) Run(ctx context.Context, a *app) error {
-	return c.run(ctx, a, queue.Resume, "released")
+	return c.run(ctx, a, queue.Resume, "released", "")
 }
 
 // Run takes mail back that was not delivered yet.
 func (c queueCancelCmd) Run(ctx context.Context, a *app) error {
-	return c.run(ctx, a, queue.Cancel, "cancelled: they are never attempted again, and their senders are not told")
+	return c.run(ctx, a, queue.Cancel, "cancelled", "never attempted again, and no sender is told")
 }
 
 type operationView struct {
@@ -145,7 +145,7 @@ type operationView struct {
 	Recipients int             `json:"recipients"`
 }
 
-func (f operateFlags) run(ctx context.Context, a *app, do queue.Operation, done string) error {
+func (f operateFlags) run(ctx context.Context, a *app, do queue.Operation, done, what string) error {
 	ids, err := parseQueueIDs(f.ID)
 	if err != nil {
 		return err
@@ -160,11 +160,17 @@ func (f operateFlags) run(ctx context.Context, a *app, do queue.Operation, done 
 			return err
 		}
 		return emitOne(a, v, func(w io.Writer) {
-			if f.DryRun {
-				fmt.Fprintf(w, "%s would be looked at by %s; nothing was changed.\n", count(v.Recipients, "recipient"), v.Operation)
-				return
+			n := count(v.Recipients, "recipient")
+			switch {
+			case f.DryRun:
+				fmt.Fprintf(w, "%s would be %s; nothing was changed.\n", n, done)
+			case v.Recipients == 0:
+				fmt.Fprintf(w, "%s %s: nothing is in a state for that.\n", n, done)
+			case what == "":
+				fmt.Fprintf(w, "%s %s.\n", n, done)
+			default:
+				fmt.Fprintf(w, "%s %s: %s.\n", n, done, a.hint(what))
 			}
-			fmt.Fprintf(w, "%s %s.\n", count(v.Recipients, "recipient"), a.hint(done))
 		})
 	})
 }

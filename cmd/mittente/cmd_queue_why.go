@@ -127,6 +127,6 @@ func (v whyView) print(w io.Writer, a *app) {
 	fmt.Fprintf(w, "%s  %s  %s\n", v.Recipient, v.To, a.paint(string(v.State)))
 	fields(w,
 		"why", a.hint(v.Why.Text), "site", v.Why.Site, "limit of", v.Why.Limit, "last reply", oneLine(v.Why.Reply, 400), "by", v.Why.By,
-		"asked", v.Why.Wish, "since", when(v.Why.Since), "looked at again", when(v.Why.Next), "may be attempted", when(v.Why.Forecast), "says", v.Why.Node,
+		"asked", v.Why.Wish, "since", when(v.Why.Since), "looked at again", when(v.Why.Next), "may be attempted", when(v.Why.Forecast), "node", v.Why.Node,
 	)
 }

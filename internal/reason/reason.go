@@ -130,7 +130,7 @@ func (w *why) atRest() bool {
 		w.By, w.Since = w.State.By, w.State.At
 		by := ""
 		if w.By != "" {
-			by = fmt.Sprintf(" by %s at %s", w.By, clock(w.Since))
+			by = fmt.Sprintf(" by %s since %s", w.By, clock(w.Since))
 		}
 		return w.say(Held, "It is held%s. It goes on when it is released.", by)
 	case w.r.State == queue.Pending && (w.State.Paused || w.r.Parked):

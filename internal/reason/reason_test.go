@@ -62,7 +62,7 @@ func TestWhy(t *testing.T) {
 	}{
 		"settled":                   {recipient(queue.Delivered, ago, mail.Outcome{}), up(nil), Settled, "delivered", time.Time{}},
 		"expired":                   {recipient(queue.Expired, ago, mail.Outcome{}), down, Settled, "expired", time.Time{}},
-		"held by an operator":       {held, up(dead), Held, "by ada at 2026-03-01 11:00:00 UTC", time.Time{}},
+		"held by an operator":       {held, up(dead), Held, "by ada since 2026-03-01 11:00:00 UTC", time.Time{}},
 		"list paused":               {paused, up(nil), Paused, "list is paused", time.Time{}},
 		"list paused, set aside":    {parked, up(nil), Paused, "list is paused", time.Time{}},
 		"no server running":         {due, down, NoServer, "No server", time.Time{}},
