@@ -146,8 +146,8 @@ func (d *doctor) print(found []finding) error {
 		counts[f.State]++
 		d.printOne(d.app.out, f)
 	}
-	_, err := fmt.Fprintf(d.app.out, "\n%d ok, %d warnings, %d failed, %d skipped\n",
-		counts[findingOK], counts[findingWarn], counts[findingFail], counts[findingSkip])
+	_, err := fmt.Fprintf(d.app.out, "\n%d ok, %s, %d failed, %d skipped\n",
+		counts[findingOK], count(counts[findingWarn], "warning"), counts[findingFail], counts[findingSkip])
 	return err
 }
 

@@ -86,7 +86,7 @@ type listView struct {
 func viewList(x account.List) listView {
 	return listView{
 		List: x.Number, Account: x.AccountNumber, Name: x.Name, Paused: x.Paused, MinTLS: x.MinTLS,
-		Retry: convert(x.Retry, time.Duration.String), Lifetime: orHouse(x.Lifetime), DelayAfter: orHouse(x.DelayAfter),
+		Retry: convert(x.Retry, span), Lifetime: orHouse(x.Lifetime), DelayAfter: orHouse(x.DelayAfter),
 		Lang: x.Lang, CreatedAt: stamp(x.CreatedAt), created: x.CreatedAt,
 	}
 }
@@ -96,7 +96,7 @@ func orHouse(d time.Duration) string {
 	if d == 0 {
 		return ""
 	}
-	return d.String()
+	return span(d)
 }
 
 func (v listView) print(w io.Writer) {

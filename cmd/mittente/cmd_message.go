@@ -302,7 +302,7 @@ func (e eventView) remote() string {
 // timeline tells the events in their order.
 func (v messageDetail) timeline(w io.Writer) {
 	for _, e := range v.Events {
-		text := fmt.Sprintf("%s  %-9s  %s", e.at.Local().Format("2006-01-02 15:04:05.000"), e.Kind, oneLine(e.To, 60))
+		text := fmt.Sprintf("%s  %-9s  %s", e.at.Local().Format("2006-01-02 15:04:05.000"+zoneLayout(e.at)), e.Kind, oneLine(e.To, 60))
 		var more []string
 		if host := e.remote(); host != "" {
 			more = append(more, "by "+host)

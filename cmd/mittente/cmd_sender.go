@@ -55,7 +55,7 @@ func (v addressView) remark(now time.Time) string {
 	case v.rest.After(now):
 		return "its owner wants no letters until " + when(v.rest)
 	case v.State == sender.StateRevoked:
-		return "revoked by " + v.DecidedBy + ": " + v.Reason
+		return strings.TrimSuffix("revoked by "+v.DecidedBy+": "+v.Reason, ": ")
 	case v.State != sender.StatePending:
 		return ""
 	case v.asked.IsZero():

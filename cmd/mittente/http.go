@@ -115,8 +115,10 @@ An address was refused as a sender. The operator of this server can allow it wit
   mittente user edit NAME --domain DOMAIN      every address of a domain
 
 where NAME is the SMTP+ user that the refusal names. A domain or an address has to
-be verified before mail goes through (mittente domain verify DOMAIN). The refusal is
-in the server's log, with this number in its reply.
+be verified before mail goes through: mittente domain verify DOMAIN, and for an
+address: mittente sender add ADDRESS, which asks its owner by mail. The operator
+finds the refusal and its session by this number: mittente message refused, mittente
+alert ls.
 `, event))
 }
 

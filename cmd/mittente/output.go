@@ -153,7 +153,28 @@ func when(t time.Time) string {
 	if t.IsZero() {
 		return ""
 	}
-	return t.Local().Format("2006-01-02 15:04:05")
+	return t.Local().Format("2006-01-02 15:04:05" + zoneLayout(t))
+}
+
+// zoneLayout is the layout of the zone's name, which goes without saying for UTC only:
+// sentences and logs are in UTC.
+func zoneLayout(t time.Time) string {
+	if name, _ := t.Local().Zone(); name == "UTC" {
+		return ""
+	}
+	return " MST"
+}
+
+// span is a duration as people write it: 1m and not 1m0s.
+func span(d time.Duration) string {
+	text := d.String()
+	if strings.HasSuffix(text, "m0s") {
+		text = strings.TrimSuffix(text, "0s")
+	}
+	if strings.HasSuffix(text, "h0m") {
+		text = strings.TrimSuffix(text, "0m")
+	}
+	return text
 }
 
 // orDash keeps an empty cell visible.
