@@ -25,7 +25,8 @@ import (
 type house struct {
 	*Notifier
 	t     testing.TB
-	ready []queue.Item
+	sent  chan queue.Item
+	ready []queue.Item // what was taken out of sent
 	lists map[id.List]account.List
 	disk  *disk
 }
@@ -37,7 +38,7 @@ const (
 
 func newHouse(tb testing.TB) *house {
 	tb.Helper()
-	h := &house{t: tb, lists: map[id.List]account.List{}, disk: &disk{}}
+	h := &house{t: tb, sent: make(chan queue.Item, 1000), lists: map[id.List]account.List{}, disk: &disk{}}
 	d, err := db.Open(tb.Context(), db.Config{DataDir: tb.TempDir(), ReserveBytes: 1, Wrap: h.disk.wrap}, nil)
 	h.must(err)
 	tb.Cleanup(func() { _ = d.Close() })
@@ -51,7 +52,11 @@ func newHouse(tb testing.TB) *house {
 	h.Notifier = New(Config{
 		Hostname: "relay.example", From: address("postmaster@relay.example"), SigningDomain: "relay.example",
 	}, Deps{
-		DB: d, Spool: content, Queue: q, Ready: func(items []queue.Item) { h.ready = append(h.ready, items...) },
+		DB: d, Spool: content, Queue: q, Ready: func(items []queue.Item) {
+			for _, item := range items {
+				h.sent <- item
+			}
+		},
 		List: func(_ context.Context, l id.List) (account.List, error) { return h.lists[l], nil },
 	}, prometheus.NewRegistry())
 	q.OnNotice(h.Wake)
@@ -147,7 +152,19 @@ func (h *house) told() []queue.Item {
 	h.t.Helper()
 	h.ready = nil
 	h.must(h.tell(h.t.Context()))
-	return h.ready
+	return h.enqueued()
+}
+
+// enqueued returns all that was enqueued since told was called.
+func (h *house) enqueued() []queue.Item {
+	for {
+		select {
+		case item := <-h.sent:
+			h.ready = append(h.ready, item)
+		default:
+			return h.ready
+		}
+	}
 }
 
 // alerts returns those that are open.

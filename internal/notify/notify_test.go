@@ -166,7 +166,7 @@ func TestFailedLetterIsAnAlert(t *testing.T) {
 	h.batch(func(tx *db.Tx) error {
 		return h.Enqueue(tx, Letter{Account: id.New[id.Account](), From: mail.ReversePath{Address: h.From()}, To: to("o@b.example", 0).To, Content: []byte(content)})
 	})
-	letter := slices.Clone(h.ready)
+	letter := slices.Clone(h.enqueued())
 	if len(letter) != 1 || string(letter[0].Bytes) != content || letter[0].Message.Subject != "perché" || letter[0].Message.EightBit {
 		t.Fatalf("%+v", letter)
 	}
@@ -298,14 +298,14 @@ func TestRecipientsShareAReport(t *testing.T) {
 		items := h.accept(h.mailOf("anna@client.example"), all...)
 		h.settle(refused(), items[:120]...)
 		time.Sleep(5 * time.Second)
-		if len(h.ready) != 0 {
-			t.Errorf("%d reports while others may fail", len(h.ready))
+		if len(h.enqueued()) != 0 {
+			t.Errorf("%d reports while others may fail", len(h.enqueued()))
 		}
 		h.settle(refused(), items[120:249]...)
 		h.settle(taken(), items[249])
 		time.Sleep(time.Minute)
 		named := 0
-		for _, r := range h.ready {
+		for _, r := range h.enqueued() {
 			_, status, _ := h.parts(r.Bytes)
 			n := strings.Count(status, "Final-Recipient")
 			if n > 100 {
@@ -313,8 +313,8 @@ func TestRecipientsShareAReport(t *testing.T) {
 			}
 			named += n
 		}
-		if len(h.ready) != 3 || named != 249 {
-			t.Errorf("%d reports of %d recipients", len(h.ready), named)
+		if len(h.enqueued()) != 3 || named != 249 {
+			t.Errorf("%d reports of %d recipients", len(h.enqueued()), named)
 		}
 		cancel()
 		h.must(<-ended)
@@ -346,10 +346,10 @@ func TestDelay(t *testing.T) {
 				break
 			}
 		}
-		if len(h.ready) != 1 {
-			t.Fatalf("%d reports", len(h.ready))
+		if len(h.enqueued()) != 1 {
+			t.Fatalf("%d reports", len(h.enqueued()))
 		}
-		dsn := h.ready[0]
+		dsn := h.enqueued()[0]
 		if after := dsn.Message.AcceptedAt.Sub(m.AcceptedAt); after < 4*time.Hour || after > 4*time.Hour+time.Minute {
 			t.Errorf("told after %v", after)
 		}
@@ -401,13 +401,13 @@ func TestFullDiskLosesNoReport(t *testing.T) {
 		ended := make(chan error, 1)
 		go func() { ended <- h.Run(ctx) }()
 		time.Sleep(10 * time.Minute)
-		if len(h.ready) != 0 {
-			t.Errorf("reports %+v", h.ready)
+		if len(h.enqueued()) != 0 {
+			t.Errorf("reports %+v", h.enqueued())
 		}
 		h.disk.full.Store(false)
 		time.Sleep(longestPause + time.Second)
-		if len(h.ready) != 1 || len(h.alerts()) != 1 {
-			t.Errorf("%d reports, %d alerts", len(h.ready), len(h.alerts()))
+		if len(h.enqueued()) != 1 || len(h.alerts()) != 1 {
+			t.Errorf("%d reports, %d alerts", len(h.enqueued()), len(h.alerts()))
 		}
 		cancel()
 		h.must(<-ended)
