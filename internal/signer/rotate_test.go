@@ -5,6 +5,7 @@ import (
 	"errors"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -231,12 +232,13 @@ func TestRotatingWhatIsNotThere(t *testing.T) {
 func TestLeftKeysOutliveWhatIsQueued(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := openOver(t, nil)
-		queued := true
+		var queued atomic.Bool
+		queued.Store(true)
 		h.deps.InUse = func(_ context.Context, owner id.Account, domain mail.Domain) (bool, error) {
 			if owner != h.owner || domain != example {
 				t.Errorf("asked for %s of %s", domain, owner)
 			}
-			return queued, nil
+			return queued.Load(), nil
 		}
 		h.add(t, h.owner, example)
 		signs := h.signing1(t)
@@ -253,7 +255,7 @@ func TestLeftKeysOutliveWhatIsQueued(t *testing.T) {
 		if got := h.signing1(t); got != signs {
 			t.Errorf("%s signs, want %s", got, signs)
 		}
-		queued = false
+		queued.Store(false)
 		time.Sleep(sweepEvery + time.Minute)
 		if keys, err := h.Signers(t.Context(), h.owner, example); !errors.Is(err, account.ErrNotFound) {
 			t.Errorf("%d keys, %v", len(keys), err)
