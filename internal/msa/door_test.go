@@ -16,6 +16,7 @@ import (
 
 	"mittente/internal/id"
 	"mittente/internal/mail"
+	"mittente/internal/sender"
 	"mittente/internal/submission"
 )
 
@@ -139,6 +140,30 @@ func TestRepliesKeepToTheirLine(t *testing.T) {
 	r, _ := gateRefused(&submission.Rejection{Reason: submission.NotAuthorised, User: "s1_1", Address: "a@b.example"}, "https://mx.example.org")
 	if got := r.String(); got != "550 5.7.1 Sender <a@b.example> is not authorised for s1_1: see https://mx.example.org" {
 		t.Errorf("without event: %s", got)
+	}
+}
+
+// A sender that waits, one that was declined and one that was revoked want
+// different things done (S21).
+func TestUnprovenSendersSayWhatToDo(t *testing.T) {
+	for _, c := range []struct {
+		kind  sender.Kind
+		state sender.State
+		want  string
+	}{
+		{sender.KindAddress, sender.StatePending, "is awaiting verification for s1_1: answer the email we sent, or see"},
+		{sender.KindDomain, sender.StatePending, "is awaiting verification for s1_1: publish the DNS records of its domain, or see"},
+		{sender.KindDomain, sender.StateFailed, "is awaiting verification for s1_1: publish the DNS records of its domain, or see"},
+		{sender.KindAddress, sender.StateFailed, "was declined by its owner for s1_1: use another sender, or see"},
+		{sender.KindAddress, sender.StateRevoked, "was revoked for s1_1: have it verified again, or see"},
+		{sender.KindWildcard, sender.StateRevoked, "was revoked for s1_1: have it verified again, or see"},
+	} {
+		r, _ := gateRefused(&submission.Rejection{
+			Reason: submission.Pending, User: "s1_1", Address: "a@b.example", Kind: c.kind, State: c.state,
+		}, "https://mx.example.org")
+		if want := "550 5.7.1 Sender <a@b.example> " + c.want + " https://mx.example.org"; r.String() != want {
+			t.Errorf("%s %s:\n got %s\nwant %s", c.state, c.kind, r, want)
+		}
 	}
 }
 

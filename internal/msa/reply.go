@@ -98,7 +98,7 @@ func gateRefused(err error, publicURL string) (reply smtp.Reply, ok bool) {
 	case submission.NotAuthorised:
 		return say(550, status(5, 7, 1), fmt.Sprintf("Sender <%s> is not authorised for %s: see %s", address, why.User, link(publicURL, why))), true
 	case submission.Pending:
-		return say(550, status(5, 7, 1), fmt.Sprintf("Sender <%s> is awaiting verification for %s: %s, or see %s", address, why.User, todo(why.Kind), link(publicURL, why))), true
+		return say(550, status(5, 7, 1), fmt.Sprintf("Sender <%s> %s, or see %s", address, unproven(why), link(publicURL, why))), true
 	case submission.FormVisitor:
 		return say(550, status(5, 7, 1), fmt.Sprintf("From <%s> is not authorised for %s; put visitors of a form in Reply-To", address, why.User)), true
 	case submission.Malformed:
@@ -117,6 +117,18 @@ func gateRefused(err error, publicURL string) (reply smtp.Reply, ok bool) {
 		return say(550, status(5, 7, 0), "The one-time password is used up"), true
 	}
 	return say(451, status(4, 3, 0), "Temporary failure, try again later"), false
+}
+
+// unproven says how far a sender has come that is listed and not verified, and
+// what to do: answering a letter brings nothing once its link is void.
+func unproven(why *submission.Rejection) string {
+	switch {
+	case why.State == sender.StateRevoked:
+		return "was revoked for " + why.User + ": have it verified again"
+	case why.State == sender.StateFailed && why.Kind == sender.KindAddress:
+		return "was declined by its owner for " + why.User + ": use another sender"
+	}
+	return "is awaiting verification for " + why.User + ": " + todo(why.Kind)
 }
 
 // todo says how a sender is verified.
