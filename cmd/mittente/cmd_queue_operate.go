@@ -156,8 +156,13 @@ func (f operateFlags) run(ctx context.Context, a *app, do queue.Operation, done,
 			return err
 		}
 		v := operationView{Operation: operationWord(do), DryRun: f.DryRun}
-		if v.Recipients, err = h.operate(ctx, a, orders, f.DryRun); err != nil {
+		if v.Recipients, err = h.expected(ctx, orders); err != nil {
 			return err
+		}
+		if !f.DryRun {
+			if v.Recipients, err = h.operate(ctx, orders, a.counting(string(v.Operation), v.Recipients)); err != nil {
+				return err
+			}
 		}
 		return emitOne(a, v, func(w io.Writer) {
 			n := count(v.Recipients, "recipient")
@@ -217,31 +222,29 @@ func (f operateFlags) orders(ctx context.Context, h *house, do queue.Operation, 
 	return orders, nil
 }
 
-// operate counts or does what is ordered, with its entry in the audit log.
-func (h *house) operate(ctx context.Context, a *app, orders []queue.Order, dryRun bool) (total int, err error) {
-	expected := 0
-	if dryRun || a.person {
-		err := h.db.View(ctx, func(tx *db.Tx) error {
-			for _, o := range orders {
-				n, err := h.queue.Count(tx, o)
-				if expected += n; err != nil {
-					return err
-				}
+// expected counts what the orders are about.
+func (h *house) expected(ctx context.Context, orders []queue.Order) (total int, err error) {
+	err = h.db.View(ctx, func(tx *db.Tx) error {
+		for _, o := range orders {
+			n, err := h.queue.Count(tx, o)
+			if total += n; err != nil {
+				return selectionError(err)
 			}
-			return nil
-		})
-		if dryRun || err != nil {
-			return expected, selectionError(err)
 		}
-	}
-	tell := a.counting(string(operationWord(orders[0].Do)), expected)
+		return nil
+	})
+	return total, err
+}
+
+// operate does what is ordered, each with its entry in the audit log.
+func (h *house) operate(ctx context.Context, orders []queue.Order, tell func(done int)) (total int, err error) {
 	for _, o := range orders {
 		before := total
 		o.Progress = func(done int) { tell(before + done) }
 		n, err := h.queue.Operate(ctx, o)
 		total += n
 		if err != nil {
-			return total, errors.Join(selectionError(err), h.recordOperation(ctx, o, n))
+			return total, errors.Join(err, h.recordOperation(ctx, o, n))
 		}
 		if err := h.recordOperation(ctx, o, n); err != nil {
 			return total, err

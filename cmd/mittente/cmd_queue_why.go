@@ -64,22 +64,20 @@ func (c queueWhyCmd) Run(ctx context.Context, a *app) error {
 	})
 }
 
-// asked reads the recipients that ids name.
+// asked reads the recipients that an id names.
 func (h *house) asked(tx *db.Tx, ids queueIDs) ([]queue.Recipient, error) {
-	for _, r := range ids.recipients {
-		found, err := h.queue.Recipient(tx, r)
+	if len(ids.recipients) == 1 {
+		found, err := h.queue.Recipient(tx, ids.recipients[0])
 		if err != nil {
-			return nil, unknownID(err, "recipient "+r.String(), "mittente queue ls --state all")
+			return nil, unknownID(err, "recipient "+ids.recipients[0].String(), "mittente queue ls --state all")
 		}
 		return []queue.Recipient{found}, nil
 	}
-	for _, m := range ids.messages {
-		if _, err := h.stored(tx, m); err != nil {
-			return nil, err
-		}
-		return h.queue.Recipients(tx, queue.Selection{Message: m}, queue.Page{Limit: queue.MaxLimit})
+	m := ids.messages[0]
+	if _, err := h.stored(tx, m); err != nil {
+		return nil, err
 	}
-	return nil, nil
+	return h.queue.Recipients(tx, queue.Selection{Message: m}, queue.Page{Limit: queue.MaxLimit})
 }
 
 // why puts together what the database has and what the nodes tell.

@@ -59,6 +59,7 @@ func (c userAddCmd) Run(ctx context.Context, a *app) error {
 		if err != nil {
 			return err
 		}
+		request.Asking.By = h.actor
 		var v userView
 		err = h.change(ctx, event.Audit{Action: "user.add"}, func(tx *db.Tx, e *event.Audit) error {
 			u, password, err := h.accounts.AddUser(tx, account.NewUser{
@@ -180,6 +181,7 @@ func (c userEditCmd) Run(ctx context.Context, a *app) error {
 		if err != nil {
 			return err
 		}
+		request.Asking.By = h.actor
 		var v userView
 		err = h.change(ctx, event.Audit{Action: "user.edit"}, func(tx *db.Tx, e *event.Audit) error {
 			v, err = c.edit(tx, h, request, remove)
