@@ -148,6 +148,7 @@ func (s search) run(before id.Message) (Found, error) {
 		if err != nil {
 			return Found{}, err
 		}
+		end := len(ids) <= MaxFound
 		for chunk := range slices.Chunk(ids, searchChunk) {
 			last := chunk[len(chunk)-1]
 			some, err := db.Collect(s.tx, scanMessageID, w.find, s.args(last[:], high)...)
@@ -155,11 +156,14 @@ func (s search) run(before id.Message) (Found, error) {
 				return Found{}, err
 			}
 			found, high = append(found, some...), last[:]
+			if end && last == ids[len(ids)-1] {
+				break
+			}
 			if len(found) > MaxFound || time.Since(s.began) > searchTime {
 				return s.found(found, high), nil
 			}
 		}
-		if len(ids) <= MaxFound {
+		if end {
 			return s.found(found, nil), nil
 		}
 	}
