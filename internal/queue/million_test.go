@@ -115,6 +115,7 @@ func BenchmarkBacklog(b *testing.B) {
 		})
 	}
 	measure("claim=500", func(b *testing.B) {
+		b.Helper()
 		items, err := h.Claim(b.Context(), 500, time.Now())
 		if err != nil || len(items) != 500 {
 			b.Fatalf("%d, %v", len(items), err)
@@ -126,6 +127,7 @@ func BenchmarkBacklog(b *testing.B) {
 	})
 	list := func(s Selection, want int) func(*testing.B) {
 		return func(b *testing.B) {
+			b.Helper()
 			if got := len(h.recipients(s, Page{Limit: 100})); got != want {
 				b.Fatalf("%d listed, want %d", got, want)
 			}
@@ -135,6 +137,7 @@ func BenchmarkBacklog(b *testing.B) {
 	measure("ls of nobody", list(Selection{User: "s9_9"}, 0))
 	measure("ls by reply", list(Selection{Reply: "greylisted"}, 0))
 	measure("count", func(b *testing.B) {
+		b.Helper()
 		if got := h.count(Hold, Selection{All: true}); got != n+1 {
 			b.Fatalf("counted %d", got)
 		}
