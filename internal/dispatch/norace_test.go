@@ -2,4 +2,9 @@
 
 package dispatch
 
-const million = 1_000_000
+import "time"
+
+const (
+	million  = 1_000_000
+	patience = 10 * time.Second
+)
