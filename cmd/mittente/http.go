@@ -114,11 +114,16 @@ An address was refused as a sender. The operator of this server can allow it wit
   mittente user edit NAME --sender ADDRESS     one address
   mittente user edit NAME --domain DOMAIN      every address of a domain
 
-where NAME is the SMTP+ user that the refusal names. A domain or an address has to
-be verified before mail goes through: mittente domain verify DOMAIN, and for an
-address: mittente sender add ADDRESS, which asks its owner by mail. The operator
-finds the refusal and its session by this number: mittente message refused, mittente
-alert ls.
+where NAME is the SMTP+ user that the refusal names. Before mail goes through, the
+domain or the address has to be verified:
+
+  mittente domain verify DOMAIN                by its DNS records
+  mittente sender add ADDRESS                  its owner is asked by mail
+
+This number leads the operator to the refusal and its session:
+
+  mittente message refused
+  mittente alert ls
 `, event))
 }
 

@@ -85,7 +85,7 @@ func TestPages(t *testing.T) {
 	const refusal = "evt_06h0siad61omd1gkgcque6j1qg"
 	for path, wants := range map[string][]string{
 		"/":                     {"SMTP relay", "/healthz", "/readyz", "not there yet"},
-		"/authorise/" + refusal: {"Refusal " + refusal, "mittente user edit NAME --sender ADDRESS", "server's log"},
+		"/authorise/" + refusal: {"Refusal " + refusal, "mittente user edit NAME --sender ADDRESS", "mittente message refused", "mittente alert ls"},
 	} {
 		rec := httptest.NewRecorder()
 		w.routes().ServeHTTP(rec, httptest.NewRequest(http.MethodGet, path, nil))
