@@ -9,6 +9,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"mittente/internal/db/dbtest"
 	"mittente/internal/dkim"
 	"mittente/internal/id"
 	"mittente/internal/mail"
@@ -341,7 +342,7 @@ func TestNoKeyNoMail(t *testing.T) {
 	t.Parallel()
 	for name, s := range map[string]*signers{
 		"no key":  {without: "example.com"},
-		"trouble": {err: errDisk},
+		"trouble": {err: dbtest.ErrDisk},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -54,14 +54,14 @@ func TestDiskFullForAnHour(t *testing.T) {
 		h.to(many(40, "one.test")...)
 		h.to(many(3, "two.test")...)
 		time.Sleep(1500 * time.Millisecond)
-		h.disk.full.Store(true)
+		h.disk.Full.Store(true)
 		time.Sleep(time.Hour)
 		synctest.Wait()
 		begun := len(h.courier.done())
 		if begun > 30 {
 			t.Errorf("%d attempts", begun)
 		}
-		h.disk.full.Store(false)
+		h.disk.Full.Store(false)
 		time.Sleep(2 * time.Minute)
 		synctest.Wait()
 		h.wantStates(counts{queue.Delivered: 43})

@@ -4,8 +4,6 @@ import (
 	"bytes"
 	"cmp"
 	"context"
-	"database/sql/driver"
-	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -21,6 +19,7 @@ import (
 
 	"mittente/internal/alert"
 	"mittente/internal/db"
+	"mittente/internal/db/dbtest"
 	"mittente/internal/delivery"
 	"mittente/internal/dkim"
 	"mittente/internal/event"
@@ -38,7 +37,7 @@ type house struct {
 	queue   *queue.Queue
 	courier *courier
 	signers *signers
-	disk    *disk
+	disk    *dbtest.Disk
 	logged  *lockedBuffer
 	reg     *prometheus.Registry
 	paused  atomic.Bool  // theList
@@ -69,10 +68,10 @@ const (
 func newHouse(tb testing.TB, cfg Config) *house {
 	tb.Helper()
 	h := &house{
-		t: tb, courier: &courier{}, signers: &signers{}, disk: &disk{},
+		t: tb, courier: &courier{}, signers: &signers{}, disk: &dbtest.Disk{},
 		logged: &lockedBuffer{}, reg: prometheus.NewRegistry(),
 	}
-	d, err := db.Open(tb.Context(), db.Config{DataDir: tb.TempDir(), ReserveBytes: 1, Wrap: h.disk.wrap}, nil)
+	d, err := db.Open(tb.Context(), db.Config{DataDir: tb.TempDir(), ReserveBytes: 1, Wrap: h.disk.Wrap}, nil)
 	h.must(err)
 	tb.Cleanup(func() { _ = d.Close() })
 	h.must(d.Migrate(tb.Context(), queue.Schema(), event.Schema(), spool.Schema(), alert.Schema(), reason.Schema()))
@@ -375,65 +374,6 @@ func (s *signers) Signers(_ context.Context, _ id.Account, d mail.Domain) ([]dki
 	return []dkim.Key{s.key}, nil
 }
 
-// disk is a layer under the database that fails commits when told to.
-type disk struct{ full atomic.Bool }
-
-var errDisk = errors.New("the test's disk is full")
-
-func (d *disk) wrap(c driver.Connector) driver.Connector { return diskConnector{c, d} }
-
-type diskConnector struct {
-	driver.Connector
-	disk *disk
-}
-
-func (c diskConnector) Connect(ctx context.Context) (driver.Conn, error) {
-	conn, err := c.Connector.Connect(ctx)
-	if err != nil {
-		return nil, err
-	}
-	return diskConn{conn, c.disk}, nil
-}
-
-type diskConn struct {
-	driver.Conn
-	disk *disk
-}
-
-func (c diskConn) Unwrap() driver.Conn { return c.Conn }
-
-func (c diskConn) PrepareContext(ctx context.Context, query string) (driver.Stmt, error) {
-	stmt, err := c.Conn.(driver.ConnPrepareContext).PrepareContext(ctx, query)
-	if err != nil || query != "COMMIT" {
-		return stmt, err
-	}
-	return diskCommit{stmt, c.disk}, nil
-}
-
-func (c diskConn) ExecContext(ctx context.Context, query string, args []driver.NamedValue) (driver.Result, error) {
-	return c.Conn.(driver.ExecerContext).ExecContext(ctx, query, args)
-}
-
-func (c diskConn) QueryContext(ctx context.Context, query string, args []driver.NamedValue) (driver.Rows, error) {
-	return c.Conn.(driver.QueryerContext).QueryContext(ctx, query, args)
-}
-
-func (c diskConn) BeginTx(ctx context.Context, opts driver.TxOptions) (driver.Tx, error) {
-	return c.Conn.(driver.ConnBeginTx).BeginTx(ctx, opts)
-}
-
-type diskCommit struct {
-	driver.Stmt
-	disk *disk
-}
-
-func (s diskCommit) ExecContext(ctx context.Context, args []driver.NamedValue) (driver.Result, error) {
-	if s.disk.full.Load() {
-		return nil, errDisk
-	}
-	return s.Stmt.(driver.StmtExecContext).ExecContext(ctx, args)
-}
-
 type lockedBuffer struct {
 	mu sync.Mutex
 	b  bytes.Buffer
@@ -483,4 +423,31 @@ func unreachable() mail.Outcome {
 		Action: mail.Deferred, Scope: mail.ScopeSite, Status: mail.Status{Class: 4, Subject: 4, Detail: 1},
 		Diagnostic: "connection refused",
 	}
+}
+
+// Explain says why a recipient has not been sent yet, as reason.Why does, by what
+// the dispatcher knows now rather than by what it has last written down.
+func (d *Dispatcher) Explain(s reason.State) reason.Reason {
+	now := time.Now()
+	n := reason.Node{Name: d.cfg.Node, Alive: true}
+	d.mu.Lock()
+	if dom := d.domains[s.Recipient.To.Address.Domain()]; dom != nil && dom.plan != nil {
+		s.Site = dom.plan.Site
+	}
+	if site := d.sites[s.Site]; site != nil {
+		r := d.siteReport(site, now)
+		n.Site = &r
+	}
+	if p := d.paces.account[s.Recipient.Account]; p != nil && p.Free(now) < 1 {
+		r := p.report(now)
+		n.Account = &r
+	}
+	if p := d.paces.user[s.Recipient.User]; p != nil && p.Free(now) < 1 {
+		r := p.report(now)
+		n.User = &r
+	}
+	h := d.house()
+	n.House = &h
+	d.mu.Unlock()
+	return reason.Why(s, []reason.Node{n}, now)
 }

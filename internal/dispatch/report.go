@@ -197,30 +197,3 @@ func (d *Dispatcher) siteReport(s *site, now time.Time) reason.Site {
 func (p *pace) report(now time.Time) reason.Pace {
 	return reason.Pace{PerHour: p.speed, Next: p.Next(0, now).UTC().Truncate(time.Second)}
 }
-
-// Explain says why a recipient has not been sent yet, as reason.Why does, by what
-// this process knows rather than by what it has last written down.
-func (d *Dispatcher) Explain(s reason.State) reason.Reason {
-	now := time.Now()
-	n := reason.Node{Name: d.cfg.Node, Alive: true}
-	d.mu.Lock()
-	if dom := d.domains[s.Recipient.To.Address.Domain()]; dom != nil && dom.plan != nil {
-		s.Site = dom.plan.Site
-	}
-	if site := d.sites[s.Site]; site != nil {
-		r := d.siteReport(site, now)
-		n.Site = &r
-	}
-	if p := d.paces.account[s.Recipient.Account]; p != nil && p.Free(now) < 1 {
-		r := p.report(now)
-		n.Account = &r
-	}
-	if p := d.paces.user[s.Recipient.User]; p != nil && p.Free(now) < 1 {
-		r := p.report(now)
-		n.User = &r
-	}
-	h := d.house()
-	n.House = &h
-	d.mu.Unlock()
-	return reason.Why(s, []reason.Node{n}, now)
-}

@@ -26,7 +26,7 @@ func TestFullDisk(t *testing.T) {
 		}
 		h.to(many(50, "one.test")...)
 		time.Sleep(500 * time.Millisecond)
-		h.disk.full.Store(true)
+		h.disk.Full.Store(true)
 		time.Sleep(time.Minute)
 		synctest.Wait()
 		// Those that were begun before the first commit failed are held.
@@ -37,7 +37,7 @@ func TestFullDisk(t *testing.T) {
 		if got := h.gauge("mittente_dispatch_unsettled"); got != float64(begun) {
 			t.Errorf("metric: %v held", got)
 		}
-		h.disk.full.Store(false)
+		h.disk.Full.Store(false)
 		time.Sleep(time.Minute)
 		synctest.Wait()
 		h.wantStates(counts{queue.Delivered: 50})
@@ -64,7 +64,7 @@ func TestFullDiskAtTheEnd(t *testing.T) {
 		done := make(chan error, 1)
 		go func() { done <- h.Run(ctx) }()
 		items := h.to("a@one.test", "b@two.test")
-		h.disk.full.Store(true)
+		h.disk.Full.Store(true)
 		time.Sleep(time.Second)
 		synctest.Wait()
 		if h.memory().unsettled == 0 {
@@ -76,7 +76,7 @@ func TestFullDiskAtTheEnd(t *testing.T) {
 		if took := time.Since(start); took != h.cfg.DrainTimeout {
 			t.Errorf("drained in %v", took)
 		}
-		h.disk.full.Store(false)
+		h.disk.Full.Store(false)
 		h.wantStates(counts{queue.Leased: 2})
 		h.must(h.deps.DB.Close())
 	})
@@ -243,14 +243,14 @@ func TestOverflowWhileTheDiskIsFull(t *testing.T) {
 		h.queue.Room(func(id.Account) int { return 100 }) // as when many come at the same time
 		items := h.accept(letterTo{to: many(30, "one.test"), keep: true})
 		h.queue.Room(h.roomOf)
-		h.disk.full.Store(true)
+		h.disk.Full.Store(true)
 		h.Fresh(items)
 		time.Sleep(5 * time.Second)
 		synctest.Wait()
 		if got := h.memory().overflow; got != 22 {
 			t.Errorf("%d to be released", got)
 		}
-		h.disk.full.Store(false)
+		h.disk.Full.Store(false)
 		time.Sleep(time.Hour)
 		synctest.Wait()
 		h.wantStates(counts{queue.Delivered: 30})

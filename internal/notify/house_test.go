@@ -14,6 +14,7 @@ import (
 	"mittente/internal/account"
 	"mittente/internal/alert"
 	"mittente/internal/db"
+	"mittente/internal/db/dbtest"
 	"mittente/internal/event"
 	"mittente/internal/id"
 	"mittente/internal/mail"
@@ -28,7 +29,7 @@ type house struct {
 	sent  chan queue.Item
 	ready []queue.Item // what was taken out of sent
 	lists map[id.List]account.List
-	disk  *disk
+	disk  *dbtest.Disk
 }
 
 const (
@@ -38,8 +39,8 @@ const (
 
 func newHouse(tb testing.TB) *house {
 	tb.Helper()
-	h := &house{t: tb, sent: make(chan queue.Item, 1000), lists: map[id.List]account.List{}, disk: &disk{}}
-	d, err := db.Open(tb.Context(), db.Config{DataDir: tb.TempDir(), ReserveBytes: 1, Wrap: h.disk.wrap}, nil)
+	h := &house{t: tb, sent: make(chan queue.Item, 1000), lists: map[id.List]account.List{}, disk: &dbtest.Disk{}}
+	d, err := db.Open(tb.Context(), db.Config{DataDir: tb.TempDir(), ReserveBytes: 1, Wrap: h.disk.Wrap}, nil)
 	h.must(err)
 	tb.Cleanup(func() { _ = d.Close() })
 	h.must(d.Migrate(tb.Context(), queue.Schema(), event.Schema(), spool.Schema(), alert.Schema()))

@@ -396,7 +396,7 @@ func TestFullDiskLosesNoReport(t *testing.T) {
 		h := newHouse(t)
 		h.settle(refused(), h.accept(h.mailOf("anna@client.example"), to("x@b.example", 0))...)
 		h.settle(refused(), h.accept(h.mailOf(""), to("x@b.example", 0))...)
-		h.disk.full.Store(true)
+		h.disk.Full.Store(true)
 		ctx, cancel := context.WithCancel(t.Context())
 		ended := make(chan error, 1)
 		go func() { ended <- h.Run(ctx) }()
@@ -404,7 +404,7 @@ func TestFullDiskLosesNoReport(t *testing.T) {
 		if len(h.enqueued()) != 0 {
 			t.Errorf("reports %+v", h.enqueued())
 		}
-		h.disk.full.Store(false)
+		h.disk.Full.Store(false)
 		time.Sleep(longestPause + time.Second)
 		if len(h.enqueued()) != 1 || len(h.alerts()) != 1 {
 			t.Errorf("%d reports, %d alerts", len(h.enqueued()), len(h.alerts()))

@@ -1,18 +1,15 @@
 package route
 
 import (
-	"context"
 	"errors"
 	"fmt"
-	"net"
 	"net/netip"
 	"reflect"
 	"strings"
 	"testing"
 
-	mdns "github.com/miekg/dns"
-
 	"mittente/internal/dns"
+	"mittente/internal/dns/dnstest"
 	"mittente/internal/mail"
 )
 
@@ -210,7 +207,7 @@ func router(tb testing.TB, cfg Config) *Router {
 	if cfg.Hostname == "" {
 		cfg.Hostname = "relay.example.org"
 	}
-	resolver, err := dns.New(dns.Config{Servers: []string{"127.0.0.1:53"}, Dial: zoneDial}, nil)
+	resolver, err := dns.New(dns.Config{Servers: []string{"127.0.0.1:53"}, Dial: zone().Dial}, nil)
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -226,8 +223,8 @@ func show(o mail.Outcome) string {
 }
 
 // zone is the DNS of all tests, by name; what is not there does not exist.
-func zone() map[string][]string {
-	return map[string][]string{
+func zone() dnstest.Zone {
+	return dnstest.Zone{
 		"example.net.":       {"MX 20 mx2.example.net.", "MX 10 mx1.example.net."},
 		"mx1.example.net.":   {"A 192.0.2.1"},
 		"mx2.example.net.":   {"A 192.0.2.2"},
@@ -251,50 +248,4 @@ func zone() map[string][]string {
 		"dual.example.":      {"A 192.0.2.1", "A 192.0.2.3", "AAAA 2001:db8::1", "AAAA 2001:db8::2"},
 		"many.example.":      {"A 192.0.2.11", "A 192.0.2.12", "A 192.0.2.13", "A 192.0.2.14", "A 192.0.2.15", "A 192.0.2.16", "A 192.0.2.17", "A 192.0.2.18", "A 192.0.2.19", "A 192.0.2.20"},
 	}
-}
-
-func zoneDial(context.Context, string, string) (net.Conn, error) {
-	client, server := net.Pipe()
-	go func() {
-		defer server.Close()
-		buf := make([]byte, 4096)
-		n, err := server.Read(buf)
-		q := new(mdns.Msg)
-		if err != nil || q.Unpack(buf[:n]) != nil {
-			return
-		}
-		if wire, err := zoneAnswer(q).Pack(); err == nil {
-			_, _ = server.Write(wire)
-		}
-	}()
-	return client, nil
-}
-
-func zoneAnswer(q *mdns.Msg) *mdns.Msg {
-	m := new(mdns.Msg).SetReply(q)
-	m.RecursionAvailable = true
-	name := q.Question[0].Name
-	for asked := ""; asked != name; {
-		asked = name
-		records, ok := zone()[name]
-		if !ok {
-			m.Rcode = mdns.RcodeNameError
-		}
-		for _, s := range records {
-			if s == "SERVFAIL" {
-				m.Rcode = mdns.RcodeServerFailure
-				return m
-			}
-			rr, err := mdns.NewRR(name + " 300 IN " + s)
-			if err != nil {
-				panic(err)
-			}
-			if cname, ok := rr.(*mdns.CNAME); ok {
-				m.Answer, name = append(m.Answer, rr), cname.Target
-			} else if rr.Header().Rrtype == q.Question[0].Qtype {
-				m.Answer = append(m.Answer, rr)
-			}
-		}
-	}
-	return m
 }

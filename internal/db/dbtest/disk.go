@@ -1,4 +1,5 @@
-package notify
+// Package dbtest makes the disk under a database full, for tests.
+package dbtest
 
 import (
 	"context"
@@ -7,16 +8,18 @@ import (
 	"sync/atomic"
 )
 
-// disk can be made full: then nothing can be committed.
-type disk struct{ full atomic.Bool }
+// ErrDisk is what the engine is told while the disk is full.
+var ErrDisk = errors.New("the test's disk is full")
 
-var errDisk = errors.New("the test's disk is full")
+// Disk is a layer under the database: while it is full, nothing can be committed.
+type Disk struct{ Full atomic.Bool }
 
-func (d *disk) wrap(c driver.Connector) driver.Connector { return diskConnector{c, d} }
+// Wrap is for db.Config.
+func (d *Disk) Wrap(c driver.Connector) driver.Connector { return diskConnector{c, d} }
 
 type diskConnector struct {
 	driver.Connector
-	disk *disk
+	disk *Disk
 }
 
 func (c diskConnector) Connect(ctx context.Context) (driver.Conn, error) {
@@ -29,7 +32,7 @@ func (c diskConnector) Connect(ctx context.Context) (driver.Conn, error) {
 
 type diskConn struct {
 	driver.Conn
-	disk *disk
+	disk *Disk
 }
 
 func (c diskConn) Unwrap() driver.Conn { return c.Conn }
@@ -56,12 +59,12 @@ func (c diskConn) BeginTx(ctx context.Context, opts driver.TxOptions) (driver.Tx
 
 type diskCommit struct {
 	driver.Stmt
-	disk *disk
+	disk *Disk
 }
 
 func (s diskCommit) ExecContext(ctx context.Context, args []driver.NamedValue) (driver.Result, error) {
-	if s.disk.full.Load() {
-		return nil, errDisk
+	if s.disk.Full.Load() {
+		return nil, ErrDisk
 	}
 	return s.Stmt.(driver.StmtExecContext).ExecContext(ctx, args)
 }
