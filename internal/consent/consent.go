@@ -120,26 +120,31 @@ func (c *Consent) Run(ctx context.Context) error {
 // send enqueues all letters that are due. One that can't be sent keeps none of
 // those after it up: it returns the first error after all have been tried.
 func (c *Consent) send(ctx context.Context) error {
+	var first error
+	var last letter.Letter
 	for ctx.Err() == nil {
 		var due []letter.Letter
 		err := c.deps.DB.View(ctx, func(tx *db.Tx) (err error) {
-			due, err = c.deps.Letters.Due(tx, lettersAtOnce)
+			due, err = c.deps.Letters.Due(tx, last, lettersAtOnce)
 			return err
 		})
 		if err != nil {
-			return err
+			return cmp.Or(first, err)
 		}
-		var first error
 		for _, l := range due {
+			last = l
 			if err := c.sendOne(ctx, l); err != nil && !errors.Is(err, account.ErrConflict) { // another node was quicker, or nobody asks any more
+				if errors.Is(err, db.ErrFull) {
+					return err
+				}
 				first = cmp.Or(first, err)
 			}
 		}
-		if first != nil || len(due) < lettersAtOnce {
+		if len(due) < lettersAtOnce {
 			return first
 		}
 	}
-	return nil
+	return first
 }
 
 func (c *Consent) sendOne(ctx context.Context, l letter.Letter) error {

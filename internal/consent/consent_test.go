@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"regexp"
@@ -446,6 +447,27 @@ func TestRun(t *testing.T) {
 		h.must(<-ended)
 		h.must(h.deps.DB.Close())
 	})
+}
+
+// Letters that can't be sent keep none of those behind them up, however many they are.
+func TestLettersThatFailKeepNoOtherUp(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	h.batch(func(tx *db.Tx) error {
+		_, err := tx.Exec(`CREATE TRIGGER refuse BEFORE INSERT ON recipient WHEN NEW.forward_path LIKE 'bad%'
+			BEGIN SELECT RAISE(ABORT, 'the test refuses it'); END`)
+		return err
+	})
+	for n := range 2*lettersAtOnce + 3 {
+		h.ask(h.account.ID, fmt.Sprintf("bad%d@b.example", n), letter.Asking{By: marta})
+	}
+	h.ask(h.account.ID, "good@b.example", letter.Asking{By: marta})
+	if err := h.send(t.Context()); err == nil || !strings.Contains(err.Error(), "the test refuses it") {
+		t.Errorf("%v", err)
+	}
+	if len(h.sent) != 1 {
+		t.Errorf("%d letters left", len(h.sent))
+	}
 }
 
 func TestShutDatabase(t *testing.T) {

@@ -116,10 +116,11 @@ func (ls *Letters) Post(tx *db.Tx, owner id.Account, kind Kind, q Question, by A
 	return nil
 }
 
-// Due returns letters that are to be sent, the oldest first, at most limit. The
+// Due returns letters that are to be sent, the oldest first, those that follow after
+// (the zero Letter: from the beginning), at most limit. The
 // link of each that asks can be answered for 48 hours from now.
-func (ls *Letters) Due(tx *db.Tx, limit int) ([]Letter, error) {
-	due, err := db.Collect(tx, scan, sqlDue, limit)
+func (ls *Letters) Due(tx *db.Tx, after Letter, limit int) ([]Letter, error) {
+	due, err := db.Collect(tx, scan, sqlDue, limit, db.Micros(after.RequestedAt), after.ID[:])
 	if err != nil {
 		return nil, fmt.Errorf("letters that are due: %w", err)
 	}

@@ -80,7 +80,7 @@ func (h *house) mustAsk(t *testing.T, to string, domain ...mail.Domain) {
 
 func (h *house) due(t *testing.T) (letters []Letter) {
 	t.Helper()
-	h.do(t, func(tx *db.Tx) (err error) { letters, err = h.Due(tx, 100); return err })
+	h.do(t, func(tx *db.Tx) (err error) { letters, err = h.Due(tx, Letter{}, 100); return err })
 	return letters
 }
 

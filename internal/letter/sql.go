@@ -10,7 +10,8 @@ const (
 			(id, account_id, kind, address_key, address, domain, lang, requested_by, created_at, due)
 		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, TRUE)`
 	sqlByID db.SQL = selectLetter + ` WHERE id = $1`
-	sqlDue  db.SQL = selectLetter + ` WHERE due = TRUE ORDER BY created_at, id LIMIT $1`
+	sqlDue  db.SQL = selectLetter + ` WHERE due = TRUE AND (created_at > $2 OR created_at = $2 AND id > $3)
+		ORDER BY created_at, id LIMIT $1`
 	// What is asked for an address alone by letters that have not left.
 	sqlUnsent db.SQL = selectLetter + ` WHERE due = TRUE AND account_id = $1 AND kind = 'ask' AND domain = ''`
 	sqlSent   db.SQL = `UPDATE letter SET due = FALSE, sent_at = $2, expires_at = $3 WHERE id = $1 AND due = TRUE`

@@ -24,7 +24,7 @@ func client() netip.Addr { return netip.MustParseAddr("203.0.113.9") }
 // due returns the letters that are to be sent, as one line each: kind and whom to.
 func (h *house) due(t *testing.T) (letters []letter.Letter) {
 	t.Helper()
-	h.do(t, func(tx *db.Tx) (err error) { letters, err = h.letters.Due(tx, 100); return err })
+	h.do(t, func(tx *db.Tx) (err error) { letters, err = h.letters.Due(tx, letter.Letter{}, 100); return err })
 	return letters
 }
 
