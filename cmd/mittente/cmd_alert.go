@@ -165,13 +165,10 @@ func (c alertLsCmd) Run(ctx context.Context, a *app) error {
 	}
 	return a.with(ctx, reads, func(h *house) error {
 		views := []alertView{}
-		err := h.db.View(ctx, func(tx *db.Tx) error {
+		err := h.db.View(ctx, func(tx *db.Tx) (err error) {
 			filter := alert.Filter{Kind: kind, All: c.All, Limit: int(c.Limit)}
-			if c.Account != 0 {
-				var err error
-				if filter.Account, err = h.accountID(tx, int64(c.Account)); err != nil {
-					return err
-				}
+			if filter.Account, err = h.accountFilter(tx, c.Account); err != nil {
+				return err
 			}
 			found, err := alert.List(tx, filter)
 			if err != nil {

@@ -37,13 +37,10 @@ func viewAudit(x event.Audit) auditView {
 func (c auditLsCmd) Run(ctx context.Context, a *app) error {
 	return a.with(ctx, reads, func(h *house) error {
 		var views []auditView
-		err := h.db.View(ctx, func(tx *db.Tx) error {
+		err := h.db.View(ctx, func(tx *db.Tx) (err error) {
 			filter := event.AuditFilter{Actor: c.Actor, Action: c.Action, Page: event.Page{Limit: int(c.Limit)}}
-			if c.Account != 0 {
-				var err error
-				if filter.Account, err = h.accountID(tx, int64(c.Account)); err != nil {
-					return err
-				}
+			if filter.Account, err = h.accountFilter(tx, c.Account); err != nil {
+				return err
 			}
 			found, err := event.Audits(tx, filter)
 			views = convert(found, viewAudit)

@@ -293,11 +293,7 @@ type domainLsCmd struct {
 func (c domainLsCmd) Run(ctx context.Context, a *app) error {
 	return a.with(ctx, reads, func(h *house) error {
 		var all []domainView
-		err := h.db.View(ctx, func(tx *db.Tx) error {
-			owner, err := h.accountID(tx, c.Account)
-			if err != nil {
-				return err
-			}
+		err := h.viewIn(ctx, c.Account, func(tx *db.Tx, owner id.Account) error {
 			found, err := h.senders.Domains(tx, owner)
 			all = convert(found, func(d sender.Domain) domainView { return viewDomain(d, c.Account) })
 			return err

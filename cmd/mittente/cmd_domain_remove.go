@@ -29,11 +29,7 @@ func (c domainRevokeCmd) Run(ctx context.Context, a *app) error {
 	}
 	return a.with(ctx, reads, func(h *house) error {
 		var v domainView
-		err := h.db.Batch(ctx, func(tx *db.Tx) error {
-			owner, err := h.accountID(tx, c.Account)
-			if err != nil {
-				return err
-			}
+		err := h.changeIn(ctx, c.Account, func(tx *db.Tx, owner id.Account) error {
 			d, err := h.senders.RevokeDomain(tx, owner, name, h.actor, c.Reason)
 			v = viewDomain(d, c.Account)
 			return err
@@ -56,11 +52,7 @@ func (c domainRmCmd) Run(ctx context.Context, a *app) error {
 		return err
 	}
 	return a.with(ctx, reads, func(h *house) error {
-		err := h.db.Batch(ctx, func(tx *db.Tx) error {
-			owner, err := h.accountID(tx, c.Account)
-			if err != nil {
-				return err
-			}
+		err := h.changeIn(ctx, c.Account, func(tx *db.Tx, owner id.Account) error {
 			return h.senders.RemoveDomain(tx, owner, name, h.actor)
 		})
 		if err != nil {

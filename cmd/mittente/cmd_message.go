@@ -84,10 +84,8 @@ func (c messageLsCmd) Run(ctx context.Context, a *app) error {
 	return a.with(ctx, reads, func(h *house) error {
 		var found queue.Found
 		err := h.db.View(ctx, func(tx *db.Tx) (err error) {
-			if c.Account != 0 {
-				if what.Account, err = h.accountID(tx, int64(c.Account)); err != nil {
-					return err
-				}
+			if what.Account, err = h.accountFilter(tx, c.Account); err != nil {
+				return err
 			}
 			found, err = h.queue.Search(tx, what, c.Before, int(c.Limit))
 			return err
@@ -154,13 +152,10 @@ type refusalView struct {
 func (c messageRefusedCmd) Run(ctx context.Context, a *app) error {
 	return a.with(ctx, reads, func(h *house) error {
 		views := []refusalView{}
-		err := h.db.View(ctx, func(tx *db.Tx) error {
+		err := h.db.View(ctx, func(tx *db.Tx) (err error) {
 			var owner id.Account
-			if c.Account != 0 {
-				var err error
-				if owner, err = h.accountID(tx, int64(c.Account)); err != nil {
-					return err
-				}
+			if owner, err = h.accountFilter(tx, c.Account); err != nil {
+				return err
 			}
 			found, err := event.Refusals(tx, owner, event.Page{Before: c.Before, Limit: int(c.Limit)})
 			for _, e := range found {

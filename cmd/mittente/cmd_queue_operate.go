@@ -45,10 +45,8 @@ func (f selectionFlags) selection(ctx context.Context, h *house) (queue.Selectio
 		s.OlderThan = time.Now().Add(-age)
 	}
 	return s, h.db.View(ctx, func(tx *db.Tx) (err error) {
-		if f.Account != 0 {
-			if s.Account, err = h.accountID(tx, int64(f.Account)); err != nil {
-				return err
-			}
+		if s.Account, err = h.accountFilter(tx, f.Account); err != nil {
+			return err
 		}
 		if f.List != 0 {
 			l, err := h.accounts.List(tx, int64(f.List))

@@ -162,11 +162,7 @@ func (c senderRevokeCmd) Run(ctx context.Context, a *app) error {
 	}
 	return a.with(ctx, reads, func(h *house) error {
 		var v addressView
-		err := h.db.Batch(ctx, func(tx *db.Tx) error {
-			owner, err := h.accountID(tx, c.Account)
-			if err != nil {
-				return err
-			}
+		err := h.changeIn(ctx, c.Account, func(tx *db.Tx, owner id.Account) error {
 			revoked, err := h.senders.RevokeAddress(tx, owner, address, h.actor, c.Reason)
 			v = viewAddress(revoked, c.Account)
 			return err
@@ -187,11 +183,7 @@ func (c senderRmCmd) Run(ctx context.Context, a *app) error {
 		return err
 	}
 	return a.with(ctx, reads, func(h *house) error {
-		err := h.db.Batch(ctx, func(tx *db.Tx) error {
-			owner, err := h.accountID(tx, c.Account)
-			if err != nil {
-				return err
-			}
+		err := h.changeIn(ctx, c.Account, func(tx *db.Tx, owner id.Account) error {
 			return h.senders.RemoveAddress(tx, owner, address, h.actor)
 		})
 		if err != nil {
@@ -213,11 +205,7 @@ type senderLsCmd struct {
 func (c senderLsCmd) Run(ctx context.Context, a *app) error {
 	return a.with(ctx, reads, func(h *house) error {
 		var all []addressView
-		err := h.db.View(ctx, func(tx *db.Tx) error {
-			owner, err := h.accountID(tx, c.Account)
-			if err != nil {
-				return err
-			}
+		err := h.viewIn(ctx, c.Account, func(tx *db.Tx, owner id.Account) error {
 			found, err := h.senders.Addresses(tx, owner)
 			all = convert(found, func(x sender.Address) addressView { return viewAddress(x, c.Account) })
 			return err
